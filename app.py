@@ -1,0 +1,30 @@
+"""The entry of a Hugging Face Space (and of `python app.py`): the whole suite."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
+
+try:
+    import spaces  # ZeroGPU: must be imported before torch
+except ImportError:
+    spaces = None
+
+from dataclasses import replace
+
+from apps import launch
+from apps.common import embedded
+
+
+def main() -> None:
+    """Serves on all interfaces inside a Space, on this machine alone elsewhere."""
+    hosted = "SPACE_ID" in os.environ or os.environ.get("SYSTEM") == "spaces"
+    studio = embedded()
+    if spaces is not None and os.environ.get("SPACES_ZERO_GPU"):
+        # A short request waits less: 8 pictures of 100 steps take seconds on such a GPU.
+        studio = replace(studio, on_gpu=spaces.GPU(duration=30))
+        _ = studio.generator  # ZeroGPU wants the weights on cuda before the first request
+    launch(listen=hosted, studio=studio)
+
+
+if __name__ == "__main__":
+    main()

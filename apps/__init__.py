@@ -1,0 +1,165 @@
+"""The suite: pages in which anyone can run the models, look inside and compare them.
+
+    launch()             all pages behind one server and one queue
+    launch("prompt")     one page alone; also python -m apps.prompt
+
+A page is one file with a function `page(blocks, studio)`; a new page is one more line in `PAGES`.
+Nothing is loaded from the network: system fonts, local scripts, no analytics.
+"""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import errno
+import importlib
+import socket
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from apps.common import Studio
+
+__all__ = ["PAGES", "Page", "build", "launch", "options"]
+
+PORT = 7860
+QUEUE = 24
+"""Jobs that may wait; further visitors are asked to come back later."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its name (module apps.<name>) and its path under the suite."""
+
+    name: str
+    path: str
+
+
+PAGES = (Page("home", ""), Page("prompt", "prompt"))
+
+
+def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":
+    """The suite, or one page of it alone, ready to launch.
+
+    Raises:
+        ValueError: `only` is not the name of a page.
+    """
+    import gradio as gr
+
+    names = [page.name for page in PAGES]
+    if only is not None and only not in names:
+        raise ValueError(f"there is no page {only!r}; choose one of {', '.join(names)}")
+    blocks = gr.Blocks(title="genkit", analytics_enabled=False, delete_cache=(3600, 7200))
+    for page in PAGES:
+        if only not in (None, page.name):
+            continue
+        fill = importlib.import_module(f"apps.{page.name}").page
+        first = page.path == "" or only is not None
+        with blocks if first else blocks.route(page.name, page.path):
+            fill(blocks, studio)
+    return blocks.queue(api_open=False, max_size=QUEUE, default_concurrency_limit=8)
+
+
+def options() -> dict[str, Any]:
+    """What `Blocks.launch` is told in every case: look, limits and no side doors."""
+    from apps.look import CSS, HEAD, THEME
+
+    return {
+        "theme": THEME,
+        "css": CSS,
+        "head": HEAD,
+        "footer_links": ["api"],
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "max_file_size": "8mb",
+        "show_error": False,
+        "strict_cors": True,
+        "state_session_capacity": 500,
+        "ssr_mode": False,
+        "quiet": True,
+    }
+
+
+def launch(
+    page: str | None = None,
+    share: bool = False,
+    listen: bool = False,
+    port: int | None = None,
+    auth: str | None = None,
+    open: bool = False,
+    studio: "Studio | None" = None,
+) -> None:
+    """Serves the suite until it is interrupted; on this machine alone unless told otherwise.
+
+    Args:
+        page: One page alone (a name of `PAGES`), or None for all.
+        share: Make a public link through Gradio's tunnel.
+        listen: Answer other machines too (0.0.0.0).
+        port: Port; None: 7860, or GRADIO_SERVER_PORT.
+        auth: user:password that visitors must give.
+        open: Open the page in this machine's browser.
+        studio: The models; those of the repository where it is not told.
+
+    Raises:
+        ValueError: Unknown page, or `auth` is not user:password.
+        OSError: The port is in use.
+    """
+    port = int(os.environ.get("GRADIO_SERVER_PORT", PORT)) if port is None else port
+    host = "0.0.0.0" if listen else "127.0.0.1"
+    login = _login(auth)
+    _free(host, port)
+    if (share or listen) and login is None:
+        where = "on the internet" if share else "in your network"
+        _say(f"warning: everyone {where} who knows the address can use this; --auth user:pass asks for a login")
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "genkit-files"))
+    from apps.common import embedded
+
+    studio = studio or embedded()
+    blocks = build(studio, page)
+    threading.Thread(target=_warm, args=(studio,), daemon=True).start()
+    where = {"server_name": host, "server_port": port, "share": share, "auth": login}
+    _, url, public = blocks.launch(
+        **options(), **where, inbrowser=open, prevent_thread_lock=True
+    )
+    _say(f"genkit is on {public or url} (Ctrl-C ends it)")
+    blocks.block_thread()
+
+
+def _login(auth: str | None) -> tuple[str, str] | None:
+    if auth is None:
+        return None
+    user, colon, password = auth.partition(":")
+    if not (user and colon and password):
+        raise ValueError("auth needs a name and a password as user:password, both not empty")
+    return user, password
+
+
+def _free(host: str, port: int) -> None:
+    """Raises OSError with a remedy if the port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            remedy = f"stop the program that uses it, or choose another one with --port {port + 1}"
+            raise OSError(f"port {port} is in use or not allowed; {remedy}") from None
+
+
+def _warm(studio: "Studio") -> None:
+    try:
+        studio.warm()
+    except Exception as error:  # the first request will say it to its visitor
+        _say(f"warning: the embedded models could not be loaded: {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

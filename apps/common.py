@@ -1,0 +1,195 @@
+"""What all pages share: the models behind them, the one queue for heavy work, header and look.
+
+A page is a function `page(blocks, studio)` that fills the current Gradio context. It reaches the
+models only through the `Studio` that it is given, so a test gives it another one.
+
+All heavy events carry `**HEAVY`: one concurrency group with one place, on whatever page they are.
+"""
+
+import html
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+import torch
+from PIL import Image
+
+from apps.settings import Refused
+from apps.text import LANGUAGES, Words, both, say
+from genkit.data.picturebook import Scene
+from genkit.generate import Picture, Preview
+from genkit.runtime import Runtime
+
+__all__ = [
+    "HEAVY",
+    "LIGHT",
+    "STATIC",
+    "WALL_CLOCK",
+    "Generator",
+    "Studio",
+    "embedded",
+    "follow",
+    "header",
+    "html_part",
+    "say_warning",
+    "told",
+]
+
+STATIC = Path(__file__).parent / "static"
+
+HEAVY: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
+"""Options of every event that runs a model."""
+LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Options of every event that does not."""
+WALL_CLOCK = 300.0
+"""Seconds after which a job ends: a client that only posts would hold the queue for ever."""
+
+
+class Generator(Protocol):
+    """A text-to-image model, as `genkit.generate.TextToImage`."""
+
+    name: str
+    sha256: str
+    runtime: Runtime
+
+    @property
+    def samplers(self) -> Sequence[str]: ...
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampler: str = "dpm++2m",
+        size: int = 128,
+    ) -> Iterator[Preview | Picture]: ...
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The models behind the pages; each is loaded when it is first used, once.
+
+    Args:
+        load_generator: Loads the text-to-image model.
+        load_reader: Loads the function that reads the scene of each picture.
+        samplers: Names of the samplers, known without loading anything; the first is the default.
+        size: Width and height of a picture in pixels.
+        on_gpu: Wraps a heavy generator function (ZeroGPU lends a GPU to a function).
+    """
+
+    load_generator: Callable[[], Generator]
+    load_reader: Callable[[], Callable[[Sequence[Image.Image]], Sequence[Scene]]]
+    samplers: tuple[str, ...]
+    size: int = 128
+    on_gpu: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def generator(self) -> Generator:
+        """The text-to-image model."""
+        return self._once("generator", self.load_generator)
+
+    def read(self, images: Sequence[Image.Image]) -> Sequence[Scene]:
+        """The scene that the reader sees in each picture."""
+        return self._once("reader", self.load_reader)(images)
+
+    def warm(self) -> None:
+        """Loads both models and runs them once, so that the first visitor does not wait."""
+        pictures = self.generator(["a red house"], steps=2, sampler=self.samplers[0])
+        last = [event for event in pictures if isinstance(event, Picture)]
+        self.read([picture.image for picture in last])
+
+    def _once(self, name: str, load: Callable[[], Any]) -> Any:
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load()
+            return self._loaded[name]
+
+
+def embedded() -> Studio:
+    """The studio of the checkpoints that the repository ships."""
+    from genkit.generate import SAMPLERS, TextToImage
+
+    return Studio(TextToImage.from_pretrained, _load_reader, tuple(SAMPLERS))
+
+
+def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:
+    from genkit.evaluate import Reading
+
+    return Reading.from_pretrained()
+
+
+def html_part(value: str = "", **options: Any) -> gr.HTML:
+    """HTML without Gradio's own typography: `static/page.css` has the say."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def header(words: Words, here: str) -> gr.Radio:
+    """The band on top: name, pages, language and dark mode. Returns the language's control."""
+    gr.Navbar(visible=False)
+    with gr.Row(elem_id="gk-header", equal_height=True):
+        html_part(_navigation(here), elem_id="gk-navigation", min_width=200)
+        choices = [(name, code) for code, name in LANGUAGES.items()]
+        look = {"show_label": False, "container": False, "scale": 0, "min_width": 190}
+        language = words.add(gr.Radio, "language", choices=choices, value="en", **look)
+        theme = words.add(gr.Button, "theme", variant="secondary", scale=0, min_width=44)
+    theme.click(fn=None, js="() => genkit.toggle()", api_visibility="private")
+    return language
+
+
+def _navigation(here: str) -> str:
+    from apps import PAGES
+
+    links = []
+    for page in PAGES:
+        current = ' aria-current="page"' if page.name == here else ""
+        links.append(f'<a href="./{page.path}"{current}>{both(f"page.{page.name}")}</a>')
+    name = f'<a class="gk-name" href="./"><b>genkit</b>{both("tagline.short")}</a>'
+    return f"<nav>{name}<span class='gk-links'>{''.join(links)}</span></nav>"
+
+
+def follow(blocks: gr.Blocks, words: Words, language: gr.Radio) -> None:
+    """Lets every text of the page follow the language, in the browser alone, at once."""
+    updates = json.dumps({code: words.updates(code) for code in LANGUAGES})
+    titles = json.dumps({code: words.titles(code) for code in LANGUAGES})
+    speak = (
+        f"(code) => {{ const updates = {updates}; const titles = {titles};"
+        " genkit.speak(code, titles[code]); return updates[code]; }"
+    )
+    private = {"api_visibility": "private", "queue": False}
+    language.change(fn=None, inputs=[language], outputs=words.components, js=speak, **private)
+    start = f"() => {{ const titles = {titles}; const code = genkit.language();"
+    start += " return genkit.speak(code, titles[code]); }"
+    blocks.load(fn=None, outputs=[language], js=start, **private)
+
+
+@contextmanager
+def told(language: Any) -> Iterator[None]:
+    """Turns what a handler refuses into one sentence for its visitor, in their language."""
+    known = language if language in tuple(LANGUAGES) else "en"
+    try:
+        yield
+    except Refused as error:
+        raise _error(known, error.say(known)) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _error(known, say(known, "error.memory")) from error
+
+
+def say_warning(language: Any, refused: Refused) -> None:
+    """Shows why a value was left out, in the visitor's language."""
+    known = language if language in tuple(LANGUAGES) else "en"
+    gr.Warning(html.escape(refused.say(known), quote=False), title=say(known, "warning.title"))
+
+
+def _error(language: str, sentence: str) -> gr.Error:
+    title = say(language, "error.title")
+    text = html.escape(sentence, quote=False)
+    return gr.Error(text, title=title, duration=15, print_exception=False)

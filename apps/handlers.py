@@ -1,0 +1,310 @@
+"""What happens when a control of the prompt page is used, apart from how the page looks.
+
+Long work is a generator: each step of the sampler is one value, so Stop and a closed tab end it
+within a step. Every handler checks what it is given (`settings.check`), because an API client
+does not use the page's controls, and gets raw JSON values (the events say preprocess=False).
+"""
+
+import inspect
+import platform
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+import genkit
+from apps import cards, receipt
+from apps.cards import Card, Mark
+from apps.common import WALL_CLOCK, Studio, say_warning, told
+from apps.settings import (
+    DEFAULTS,
+    MAX_SEED,
+    NAMES,
+    SHORT,
+    Refused,
+    Settings,
+    check,
+    check_language,
+    check_text,
+    draw_seed,
+    known,
+)
+from apps.text import LANGUAGES, Pair, both
+from genkit.data.picturebook import Scene, parse
+from genkit.generate import Picture, Preview
+
+__all__ = ["Desk", "paint"]
+
+SURPRISES = range(210_000, 220_000)
+"""Seeds of the scenes that 'surprise me' describes: the test split, unseen in training."""
+
+
+def paint(
+    studio: Studio, settings: Settings, seeds: Sequence[int]
+) -> Iterator[Preview | Picture]:
+    """The pictures of one request, step by step: the one function that needs the GPU."""
+    yield from studio.generator(
+        [settings.prompt] * len(seeds),
+        negative=settings.negative_prompt,
+        seeds=tuple(seeds),
+        steps=settings.num_inference_steps,
+        guidance=settings.guidance_scale,
+        sampler=settings.sampler,
+        size=studio.size,
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """A request that has been checked, its seed drawn."""
+
+    settings: Settings
+    seeds: tuple[int, ...]
+
+
+class Desk:
+    """The handlers of the prompt page over one studio."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._paint = studio.on_gpu(paint)
+
+    def draw(self, language: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Draw: (seed, last seed, status, pictures) after every step."""
+        with told(language):
+            work = self._work(dict(zip(NAMES, values)))
+            seed = work.settings.seed
+            for status, places in self._frames(work):
+                yield seed, seed, status, cards.grid(places)
+
+    def generate(
+        self,
+        prompt: str,
+        negative_prompt: str = "",
+        seed: int = 0,
+        randomize_seed: bool = True,
+        width: int = 128,
+        height: int = 128,
+        guidance_scale: float = DEFAULTS.guidance_scale,
+        num_inference_steps: int = DEFAULTS.num_inference_steps,
+        n: int = 1,
+        sampler: str = DEFAULTS.sampler,
+        language: str = "en",
+    ) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Draw 1 to 8 pictures of a prompt (English or Vietnamese); returns PNG files and seed.
+
+        The names are those of the Hub's text-to-image template. The embedded model draws squares
+        of one size, so width and height only accept that size. Each file carries its receipt.
+        Errors are sentences in `language` (en or vi).
+        """
+        with told(language):
+            check_language(language)
+            for name, side in (("width", width), ("height", height)):
+                if isinstance(side, bool) or side != self.studio.size:
+                    raise Refused("error.size", name=name, value=side, size=self.studio.size)
+            values = (prompt, negative_prompt, n, seed, randomize_seed, guidance_scale)
+            work = self._work(dict(zip(NAMES, (*values, num_inference_steps, sampler))))
+            files: list[dict[str, Any]] = []
+            for event in self._events(work):
+                if isinstance(event, Picture):
+                    files.append(self._file(work, event))
+                yield files, work.settings.seed
+
+    @property
+    def endpoint(self) -> Callable[..., Any]:
+        """`generate` for `gr.api`, which reads the types of the values from the signature."""
+        function = self.generate
+
+        def generate(*arguments: Any, **named: Any) -> Iterator[Any]:
+            yield from function(*arguments, **named)
+
+        values = tuple[list[FileData], int]
+        generate.__signature__ = inspect.signature(function).replace(return_annotation=values)
+        generate.__annotations__ = function.__annotations__
+        generate.__doc__ = function.__doc__
+        return generate
+
+    def restore(self, language: Any, saved: Any, request: gr.Request) -> list[Any]:
+        """The settings of the page's link, else those of the last visit, else the defaults."""
+        link = {SHORT[k]: v for k, v in _query(request).items() if k in SHORT}
+        values = link or (saved if isinstance(saved, dict) else {})
+        if "seed" in link:
+            values["randomize_seed"] = False
+        settings, refused = known(values, self.studio.samplers)
+        if link:  # what was saved may be of an older version: no word about it
+            for error in refused:
+                say_warning(language, error)
+        return list(vars(settings).values())
+
+    def open_receipt(self, language: Any, path: Any) -> list[Any]:
+        """The settings of a dropped picture and a note about it."""
+        with told(language):
+            found = receipt.read(Path(path))
+            settings, refused = known(found.settings, self.studio.samplers)
+            for error in refused:
+                say_warning(language, error)
+            key = "receipt.opened" if found.manifest else "receipt.foreign"
+            return [*vars(settings).values(), f'<p class="gk-note">{both(key)}</p>']
+
+    def verify(self, language: Any, path: Any) -> Iterator[str]:
+        """Draws the picture of a receipt again and compares it with the file, bit by bit."""
+        with told(language):
+            if not isinstance(path, str):
+                raise Refused("verify.empty")
+            found = receipt.read(Path(path))
+            if found.manifest is None:
+                raise Refused("verify.foreign")
+            old, work = found.manifest, self._work(found.settings)
+            if old.index >= len(work.seeds) or old.image_seed != work.seeds[old.index]:
+                raise Refused("receipt.manifest")
+            if old.size != self.studio.size:
+                raise Refused("error.size", name="size", value=old.size, size=self.studio.size)
+            steps = work.settings.num_inference_steps
+            yield cards.progress(0, steps, both("status.start"))
+            for event in self._events(work):
+                if isinstance(event, Preview):
+                    text = both("status.step", step=event.step, steps=event.steps)
+                    yield cards.progress(event.step, steps, text)
+                elif event.index == old.index:
+                    yield cards.verdict(found.image, event.image, self._judge(found, work, event))
+
+    def notice(self, prompt: Any, negative: Any) -> str:
+        """The words that the embedded model does not know, while they are typed."""
+        try:
+            texts = [check_text("prompt", prompt), check_text("negative_prompt", negative)]
+        except Refused as error:
+            pair = Pair(error.say("en"), error.say("vi"))
+            return f'<p class="gk-note gk-warn">{both("notice.refused", sentence=pair)}</p>'
+        unknown = [word for text in texts if text for word in parse(text).unknown]
+        if not unknown:
+            return ""
+        shown = ", ".join(f"“{word[:40]}”" for word in dict.fromkeys(unknown[:8]))
+        return f'<p class="gk-note gk-warn">{both("notice.unknown", words=shown)}</p>'
+
+    def surprise(self, language: Any) -> str:
+        """A caption of a random scene, in the page's language."""
+        with told(language):
+            rng = random.SystemRandom()
+            scene = Scene.random(rng.choice(SURPRISES))
+            return scene.caption(random.Random(rng.random()), check_language(language))
+
+    def _work(self, values: dict[str, Any]) -> Work:
+        settings = check(values, self.studio.samplers)
+        if settings.randomize_seed:
+            settings = replace(settings, seed=draw_seed())
+        seeds = ((settings.seed + index) % (MAX_SEED + 1) for index in range(settings.n))
+        return Work(settings, tuple(seeds))
+
+    def _events(self, work: Work) -> Iterator[Preview | Picture]:
+        """The events of a request, within the wall clock; closed with the one who reads them."""
+        end = time.monotonic() + WALL_CLOCK
+        with closing(self._paint(self.studio, work.settings, work.seeds)) as events:
+            for event in events:
+                yield event
+                if time.monotonic() > end:
+                    raise Refused("error.time", limit=int(WALL_CLOCK))
+
+    def _frames(self, work: Work) -> Iterator[tuple[str, list[Card]]]:
+        """(status, places) after every step: the same places from the first to the last."""
+        steps, start = work.settings.num_inference_steps, time.monotonic()
+        places = [Card(seed=seed) for seed in work.seeds]
+        images: dict[int, Image.Image] = {}
+        yield cards.progress(0, steps, both("status.start")), places
+        for event in self._events(work):
+            if isinstance(event, Preview):
+                urls = map(cards.jpeg_url, event.images)
+                places = [replace(card, url=url) for card, url in zip(places, urls)]
+                text = both("status.step", step=event.step, steps=event.steps)
+                yield cards.progress(event.step, steps, text), places
+            else:
+                url = cards.png_url(receipt.encode(event.image, self._manifest(work, event)))
+                places[event.index] = replace(places[event.index], url=url, done=True)
+                images[event.index] = event.image
+        seconds = f"{time.monotonic() - start:.1f}"
+        yield cards.progress(steps, steps, both("status.reading")), places
+        places = self._read(work, places, [images[index] for index in range(len(places))])
+        text = both("status.done", n=len(places), seconds=seconds, seed=work.settings.seed)
+        yield cards.progress(steps, steps, text), places
+
+    def _read(self, work: Work, places: list[Card], images: list[Image.Image]) -> list[Card]:
+        """The places with what was asked for and what the reader found."""
+        ask = parse(work.settings.prompt).ask
+        read = []
+        for card, scene in zip(places, self.studio.read(images)):
+            marks = (Mark(Pair(c.english, c.vietnamese), c.ok) for c in ask.check(scene))
+            captions = (scene.caption(random.Random(card.seed), code) for code in LANGUAGES)
+            read.append(replace(card, marks=tuple(marks), seen=Pair(*captions)))
+        return read
+
+    def _judge(self, found: receipt.Receipt, work: Work, event: Picture) -> tuple[str, ...]:
+        """The sentences about a picture that was drawn again."""
+        old, new = found.manifest, self._manifest(work, event)
+        assert old is not None
+        apart = receipt.compare(found.image, event.image)
+        told_changes = receipt.changes(old, new)
+        sentences = []
+        if apart.largest == 0:
+            sentences.append(both("verify.same", values=3 * old.size**2))
+        else:
+            share = f"{100 * apart.share:.1f}"
+            sentences.append(both("verify.differs", largest=apart.largest, share=share))
+        if receipt.pixels(found.image) != old.pixels_sha256:
+            sentences.append(both("verify.edited"))
+        for what, then, now in told_changes:
+            sentences.append(both("verify.change", what=what, then=then, now=now))
+        if apart.largest and not told_changes:
+            sentences.append(both("verify.unexplained"))
+        return tuple(sentences)
+
+    def _manifest(self, work: Work, picture: Picture) -> receipt.Manifest:
+        generator, settings = self.studio.generator, asdict(work.settings)
+        del settings["randomize_seed"]
+        return receipt.Manifest(
+            **settings,
+            index=picture.index,
+            image_seed=picture.seed,
+            size=picture.image.width,
+            model=generator.name,
+            model_sha256=generator.sha256,
+            versions={
+                "genkit": genkit.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            dtype=str(generator.runtime.dtype).removeprefix("torch."),
+            device=str(generator.runtime.device),
+            pixels_sha256=receipt.pixels(picture.image),
+        )
+
+    def _file(self, work: Work, picture: Picture) -> dict[str, Any]:
+        """The PNG of a picture as a file that an API client downloads."""
+        data = receipt.encode(picture.image, self._manifest(work, picture))
+        name = f"genkit-{picture.seed}.png"
+        path = save_bytes_to_cache(data, name, get_upload_folder())
+        return FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
+
+
+def _query(request: gr.Request) -> dict[str, Any]:
+    """The query string, its numbers as numbers; anything else stays a string to be refused."""
+    values: dict[str, Any] = {}
+    for name, value in dict(request.query_params or {}).items():
+        if name in ("prompt", "negative", "sampler"):
+            values[name] = value
+        elif re.fullmatch(r"-?\d{1,15}", value):
+            values[name] = int(value)
+        elif re.fullmatch(r"-?\d{1,15}\.\d{1,15}", value):
+            values[name] = float(value)
+        else:
+            values[name] = value
+    return values

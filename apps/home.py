@@ -1,0 +1,57 @@
+"""Home: what the suite is, a card for each page, and a strip of the picture book.
+
+    python -m apps.home        runs this page alone
+"""
+
+import gradio as gr
+
+from apps import PAGES
+from apps.cards import jpeg_url
+from apps.common import Studio, follow, header, html_part
+from apps.text import Words, both
+from genkit.data.picturebook import Scene
+
+__all__ = ["page"]
+
+STRIP = (210_003, 210_010, 210_012, 210_021, 210_030, 210_044)
+"""Seeds of the scenes that are shown."""
+PICTURE = 256
+
+
+def page(blocks: gr.Blocks, studio: Studio) -> None:
+    """Fills the current context with the page."""
+    words = Words()
+    language = header(words, "home")
+    html_part(_hero(), elem_id="gk-hero")
+    html_part(_cards(), elem_id="gk-pages")
+    html_part(_strip(), elem_id="gk-strip")
+    follow(blocks, words, language)
+
+
+def _hero() -> str:
+    return f"<h1>{both('home.title')}</h1><p>{both('home.lead')}</p>"
+
+
+def _cards() -> str:
+    """One card for each page that exists, with a scene of its own."""
+    cards = []
+    for seed, page in enumerate((p for p in PAGES if p.name != "home"), start=210_001):
+        picture = jpeg_url(Scene.random(seed).render(PICTURE))
+        cards.append(
+            f'<a class="gk-page" href="./{page.path}"><img src="{picture}" alt="">'
+            f"<span><b>{both(f'page.{page.name}')}</b><span>{both(f'home.{page.name}')}</span>"
+            f"<i>{both('home.open')} →</i></span></a>"
+        )
+    return f"<h2>{both('home.pages')}</h2><div class='gk-page-grid'>{''.join(cards)}</div>"
+
+
+def _strip() -> str:
+    images = (jpeg_url(Scene.random(seed).render(PICTURE)) for seed in STRIP)
+    pictures = "".join(f'<img src="{url}" alt="">' for url in images)
+    return f"<div class='gk-strip'>{pictures}</div><p>{both('home.book')}</p>"
+
+
+if __name__ == "__main__":
+    from apps import launch
+
+    launch("home")

@@ -1,0 +1,214 @@
+"""What a visitor has set, checked: the same for the page, the endpoint, a link and a receipt.
+
+Nothing that comes from outside is trusted: Gradio's own components let NaN, 20.7, true and
+50,000,000 characters pass from an API client, so every value is checked here again. A value that
+is refused raises `Refused`, a sentence that names the value, the limit and the remedy, which can
+be said in every language.
+"""
+
+import math
+import random
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apps.text import LANGUAGES, Pair, locale, say
+
+__all__ = [
+    "DEFAULTS",
+    "LIMITS",
+    "MAX_CHARACTERS",
+    "MAX_SEED",
+    "NAMES",
+    "SHORT",
+    "Refused",
+    "Settings",
+    "check",
+    "check_language",
+    "check_text",
+    "draw_seed",
+    "known",
+]
+
+MAX_SEED = 2**31 - 1
+"""Largest seed, as in the Hub's text-to-image template (int32)."""
+MAX_CHARACTERS = 1000
+"""Longest prompt, in characters after NFC normalisation."""
+
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "n": (1, 8),
+    "seed": (0, MAX_SEED),
+    "guidance_scale": (0, 20),
+    "num_inference_steps": (1, 100),
+}
+"""Smallest and largest value of every number."""
+
+SHORT: Mapping[str, str] = {
+    "prompt": "prompt",
+    "negative": "negative_prompt",
+    "n": "n",
+    "seed": "seed",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "sampler": "sampler",
+}
+"""Name in a link -> name of the setting."""
+
+
+class Refused(ValueError):
+    """An input that is refused, with the key of the sentence that says why, limit and remedy."""
+
+    def __init__(self, key: str, **values: Any) -> None:
+        super().__init__(say("en", key, **values))
+        self.key = key
+        self.values = values
+
+    def say(self, language: str) -> str:
+        """The sentence in this language (English if the language is unknown)."""
+        return say(language if language in LANGUAGES else "en", self.key, **self.values)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One request, every value within its limits (see `check`)."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    n: int = 1
+    seed: int = 1
+    randomize_seed: bool = True
+    guidance_scale: float = 3.0
+    num_inference_steps: int = 20
+    sampler: str = "dpm++2m"
+
+
+DEFAULTS = Settings()
+NAMES = tuple(Settings.__dataclass_fields__)
+"""Names of the settings, in the order of the controls."""
+
+
+def check(values: Mapping[str, Any], samplers: Sequence[str]) -> Settings:
+    """The settings of these values.
+
+    Args:
+        values: Name -> raw value, as JSON gives it. A name that is absent keeps its default.
+        samplers: The samplers that the model knows.
+
+    Raises:
+        Refused: A value is of the wrong type, outside its limits, or unknown.
+    """
+    values = vars(DEFAULTS) | dict(values)
+    prompt = check_text("prompt", values["prompt"])
+    if not prompt:
+        raise Refused("error.empty")
+    return Settings(
+        prompt=prompt,
+        negative_prompt=check_text("negative_prompt", values["negative_prompt"]),
+        n=_whole("n", values["n"]),
+        seed=_whole("seed", values["seed"]),
+        randomize_seed=_flag("randomize_seed", values["randomize_seed"]),
+        guidance_scale=_real("guidance_scale", values["guidance_scale"]),
+        num_inference_steps=_whole("num_inference_steps", values["num_inference_steps"]),
+        sampler=_choice("sampler", values["sampler"], samplers),
+    )
+
+
+def known(values: Mapping[str, Any], samplers: Sequence[str]) -> tuple[Settings, list[Refused]]:
+    """The settings of a link or of a saved page: a value that is refused keeps its default.
+
+    Unlike in `check`, an empty prompt is allowed: a page may be opened without one.
+    """
+    settings, refused = vars(DEFAULTS).copy(), []
+    for name in NAMES:
+        if name not in values or values[name] == "":
+            continue
+        try:
+            one = check({"prompt": "-"} | {name: values[name]}, samplers)
+            settings[name] = getattr(one, name)
+        except Refused as error:
+            refused.append(error)
+    return Settings(**settings), refused
+
+
+def draw_seed() -> int:
+    """A seed from the operating system's randomness."""
+    return random.SystemRandom().randint(0, MAX_SEED)
+
+
+def check_language(language: Any) -> str:
+    """The language, if the pages speak it."""
+    return _choice("language", language, tuple(LANGUAGES))
+
+
+def check_text(name: str, value: Any) -> str:
+    """A prompt: a string, NFC, blanks collapsed, no control characters, not too long."""
+    if not isinstance(value, str):
+        raise Refused("error.type", name=_label(name), value=_shown(value))
+    if len(value) > 50 * MAX_CHARACTERS:  # do not normalise megabytes only to refuse them
+        raise _long(name, len(value))
+    text = " ".join(unicodedata.normalize("NFC", value).split())
+    if len(text) > MAX_CHARACTERS:
+        raise _long(name, len(text))
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            code = f"U+{ord(character):04X}"
+            raise Refused("error.control", name=_label(name), value=code)
+    return text
+
+
+def _long(name: str, length: int) -> Refused:
+    return Refused("error.long", name=_label(name), value=length, limit=MAX_CHARACTERS)
+
+
+def _whole(name: str, value: Any) -> int:
+    number = _number(name, value)
+    low, high = LIMITS[name]
+    if number != math.floor(number) or not low <= number <= high:
+        raise Refused("error.whole", name=_label(name), value=_shown(value), low=low, high=high)
+    return int(number)
+
+
+def _real(name: str, value: Any) -> float:
+    number = _number(name, value)
+    low, high = LIMITS[name]
+    if not low <= number <= high:
+        raise Refused("error.range", name=_label(name), value=_shown(value), low=low, high=high)
+    return float(number)
+
+
+def _number(name: str, value: Any) -> int | float:
+    # A bool is an int to Python, not to a person; a string that looks like a number is a string.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
+        low, high = LIMITS[name]
+        raise Refused("error.number", name=_label(name), value=_shown(value), low=low, high=high)
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Refused("error.flag", name=_label(name), value=_shown(value))
+    return value
+
+
+def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(choices)
+        raise Refused("error.choice", name=_label(name), value=_shown(value), choices=listed)
+    return value
+
+
+def _label(name: str) -> Pair:
+    """The name as the page writes it; an API client reads the argument's name beside it."""
+    key = f"{name}.label"
+    return Pair(*(f"{locale(language)[key]} ({name})" for language in LANGUAGES))
+
+
+def _shown(value: Any) -> str:
+    """The value, short enough for a sentence."""
+    if isinstance(value, int) and value.bit_length() > 128:  # repr refuses 5,000 digits
+        return f"2^{value.bit_length() - 1}…"
+    text = repr(value[:61] if isinstance(value, str) else value)
+    printable = "".join(c if c.isprintable() else "·" for c in text)
+    return printable if len(printable) <= 60 else printable[:57] + "…"

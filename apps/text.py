@@ -1,0 +1,116 @@
+"""Every sentence of the pages in every language, and how components follow the language.
+
+    say("vi", "draw.value")        one text in one language
+    both("status.step", step=3)    the text in all languages, of which the page shows one (CSS)
+    Words                          the components of a page whose texts change with the language
+
+A locale is one flat JSON file, `locale/<language>.json`, key -> text with {named} gaps. Both
+files have the same keys. Values that fill a gap of `both` are escaped for HTML; a value that is
+itself a text of two languages is a `Pair`.
+"""
+
+import functools
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gradio.components import Component
+
+__all__ = ["LANGUAGES", "Pair", "Words", "both", "locale", "pick", "say"]
+
+LANGUAGES: Mapping[str, str] = {"en": "English", "vi": "Tiếng Việt"}
+"""Each language and its own name, the default first."""
+
+PROPERTIES = ("label", "info", "placeholder", "value")
+"""The properties of a component that a locale can hold, as `<key>.<property>`."""
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One value in both languages."""
+
+    english: str
+    vietnamese: str
+
+    def __getitem__(self, language: str) -> str:
+        return self.vietnamese if language == "vi" else self.english
+
+
+@functools.cache
+def locale(language: str) -> Mapping[str, str]:
+    """The texts of one language of `LANGUAGES`."""
+    path = Path(__file__).parent / "locale" / f"{language}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def say(language: str, key: str, **values: Any) -> str:
+    """The text in one language, as plain text."""
+    return locale(language)[key].format(**{k: pick(v, language) for k, v in values.items()})
+
+
+def both(key: str, **values: Any) -> str:
+    """The text in every language as HTML: one <span lang="…"> each; the values are escaped."""
+    spans = []
+    for language in LANGUAGES:
+        safe = {k: _isolated(pick(v, language)) for k, v in values.items()}
+        body = html.escape(locale(language)[key], quote=False).format(**safe)
+        spans.append(f'<span lang="{language}">{body}</span>')
+    return "".join(spans)
+
+
+def pick(value: Any, language: str) -> Any:
+    """The side of a `Pair` that this language reads; any other value as it is."""
+    return value[language] if isinstance(value, Pair) else value
+
+
+def _isolated(value: Any) -> Any:
+    # <bdi>: a right-to-left word of a prompt must not turn the sentence around it.
+    return f"<bdi>{html.escape(value)}</bdi>" if isinstance(value, str) else value
+
+
+class Words:
+    """The components of one page whose texts follow the language.
+
+    `add` makes a component with its English texts and remembers it; `updates(language)` are the
+    properties of all of them in another language, in the order of `components`.
+    """
+
+    def __init__(self) -> None:
+        self.components: list[Component] = []
+        self._keys: list[str] = []
+
+    def add(self, kind: type[C], key: str, **options: Any) -> C:
+        """A component of this kind with the texts `<key>.label`, `<key>.info`, … of the locale.
+
+        Its id in the page is gk-<key>, dots replaced by dashes.
+        """
+        options.setdefault("elem_id", element(key))
+        component = kind(**_texts(key, "en"), **options)
+        self.components.append(component)
+        self._keys.append(key)
+        return component
+
+    def updates(self, language: str) -> list[dict[str, Any]]:
+        """One update per component, as the browser understands it."""
+        return [{"__type__": "update"} | _texts(key, language) for key in self._keys]
+
+    def titles(self, language: str) -> dict[str, str]:
+        """Element id -> one-line help of the controls that have no place for it (buttons)."""
+        texts = locale(language)
+        titled = [key for key in self._keys if f"{key}.title" in texts]
+        return {element(key): texts[f"{key}.title"] for key in titled}
+
+
+def element(key: str) -> str:
+    """The id of a component in the page."""
+    return "gk-" + key.replace(".", "-")
+
+
+def _texts(key: str, language: str) -> dict[str, str]:
+    texts = locale(language)
+    return {p: texts[f"{key}.{p}"] for p in PROPERTIES if f"{key}.{p}" in texts}

@@ -1,0 +1,73 @@
+"""Many pictures, or what a model makes of them, as one array that is kept on disk.
+
+A training run looks at the same scenes again and again, and a rendering takes a few milliseconds.
+`pictures(seeds, size)` renders them in processes, writes one uint8 array "N H W 3" and maps it
+into memory; the next call finds it. `cached` does the same with any rows. The cache is no part of
+any result: delete it at will.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .scene import VERSION, Scene
+
+__all__ = ["cached", "pictures"]
+
+
+def cached(
+    name: str, shape: tuple[int, ...], dtype: type, rows: Callable[[], Iterator[np.ndarray]]
+) -> np.ndarray:
+    """The array of this name as a read-only memory map; `rows()` makes what is not there yet.
+
+    Args:
+        name: Must say everything that the values depend on.
+        shape: Of the whole array; `rows` gives shape[0] rows in order.
+        dtype: Of the numbers.
+        rows: Makes the rows, one after the other.
+
+    Raises:
+        OSError: If the cache cannot be written; GENKIT_CACHE names its folder (runs/cache).
+    """
+    path = Path(os.environ.get("GENKIT_CACHE", "runs/cache")) / f"{name}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One name a process: two runs that start together must not write into one file.
+        part = path.with_suffix(f".{os.getpid()}.part")
+        array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        for i, row in enumerate(rows()):
+            array[i] = row
+        array.flush()
+        part.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def pictures(seeds: range, size: int) -> np.ndarray:
+    """Pictures of the scenes of these seeds, uint8 "N H W 3", as a read-only memory map.
+
+    Args:
+        seeds: The seeds, for example `SPLITS["train"][:60_000]`.
+        size: Side of the pictures in pixels.
+
+    Raises:
+        OSError: If the cache cannot be written.
+    """
+    name = f"book-v{VERSION}-{size}-{seeds.start}-{seeds.stop}-{seeds.step}"
+    return cached(name, (len(seeds), size, size, 3), np.uint8, lambda: _rendered(seeds, size))
+
+
+def _rendered(seeds: range, size: int) -> Iterator[np.ndarray]:
+    jobs = ((seed, size) for seed in seeds)
+    # Spawned, not forked: a forked child would inherit the locks of torch's threads.
+    with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
+        yield from pool.imap(_render, jobs, chunksize=64)
+
+
+def _render(job: tuple[int, int]) -> np.ndarray:
+    seed, size = job
+    return np.asarray(Scene.random(seed).render(size))

@@ -1,0 +1,129 @@
+"""What a training run reads: batches of pictures, labels and captions of the picture book.
+
+A source has a length and gives batches by index:  batch(indices, rng) → dict of tensors, so that
+the order of training is decided in one place (`genkit.train`) and can be resumed exactly.
+
+    Pictures   "picture"  "B 3 H W" uint8 (see `to_unit`)        autoencoders
+               "labels"   "B K"     class indices, K = len(LABELS)  the reader
+    Captions   "tokens"   "B L"     a fresh caption at every visit, half English, half Vietnamese
+               "labels"                                          the text encoder
+    Latents    "latent"   "B C h w" standardised means of q(z | x)
+               "tokens", "labels"                                latent diffusion
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Generator, Tensor
+
+from .book import pictures
+from .scene import LABELS, Scene
+
+__all__ = ["LANGUAGES", "Captions", "Latents", "Pictures", "label_tensor", "to_uint8", "to_unit"]
+
+LANGUAGES = ("en", "vi")
+
+Encode = Callable[[Sequence[str]], Int[Tensor, "B L"]]
+
+
+def to_unit(picture: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Pixels 0 … 255 as numbers in [-1, 1]."""
+    return picture.float() / 127.5 - 1
+
+
+def to_uint8(x: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B 3 H W"]:
+    """Numbers in [-1, 1] as pixels 0 … 255; what lies outside is clamped."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def label_tensor(scenes: Sequence[Scene]) -> Int[Tensor, "B K"]:
+    """Class indices of these scenes, in the order of `LABELS`."""
+    return torch.tensor([[scene.labels()[name] for name in LABELS] for scene in scenes])
+
+
+class Pictures:
+    """Pictures of the scenes of these seeds, with their labels.
+
+    Args:
+        seeds: For example `SPLITS["train"][:60_000]`.
+        size: Side of the pictures in pixels.
+    """
+
+    def __init__(self, seeds: range, size: int) -> None:
+        self.seeds = seeds
+        self.array = pictures(seeds, size)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        picture = torch.from_numpy(np.stack([self.array[i] for i in indices]))
+        scenes = [Scene.random(self.seeds[i]) for i in indices]
+        return {"picture": picture.permute(0, 3, 1, 2), "labels": label_tensor(scenes)}
+
+
+class Captions:
+    """A fresh caption of each scene at every visit, with the scene's labels.
+
+    Args:
+        seeds: Seeds of the scenes.
+        encode: Turns captions into tokens.
+        blank: Share of captions that are replaced by the empty text, for guidance.
+
+    References:
+        Classifier-Free Diffusion Guidance (Ho and Salimans, 2022),
+            https://arxiv.org/abs/2207.12598
+    """
+
+    def __init__(self, seeds: range, encode: Encode, blank: float = 0.0) -> None:
+        self.seeds, self.encode, self.blank = seeds, encode, blank
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        scenes = [Scene.random(self.seeds[i]) for i in indices]
+        seed = int(torch.randint(2**62, (), generator=rng))
+        words = random.Random(seed)
+        captions = [self._caption(scene, words) for scene in scenes]
+        return {"tokens": self.encode(captions), "labels": label_tensor(scenes)}
+
+    def _caption(self, scene: Scene, rng: random.Random) -> str:
+        if rng.random() < self.blank:
+            return ""
+        return scene.caption(rng, rng.choice(LANGUAGES))
+
+
+class Latents:
+    """Latents of pictures, each with a fresh caption.
+
+    Args:
+        latents: One latent a scene, in the order of the captions' seeds.
+        captions: The captions of the same scenes.
+        standardise: Brings a batch of latents to mean 0 and variance 1 in every channel.
+
+    Raises:
+        ValueError: If the two lengths differ.
+    """
+
+    def __init__(
+        self, latents: np.ndarray, captions: Captions, standardise: Callable[[Tensor], Tensor]
+    ) -> None:
+        if len(latents) != len(captions):
+            raise ValueError(
+                f"{len(latents)} latents do not fit {len(captions)} captions: encode the pictures "
+                "of the same seeds."
+            )
+        self.latents, self.captions, self.standardise = latents, captions, standardise
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        latent = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
+        return {"latent": self.standardise(latent)} | self.captions.batch(indices, rng)

@@ -1,0 +1,246 @@
+"""Measuring checkpoints on scenes that no training set contains.
+
+    psnr                       an autoencoder: 10·log10(255²/MSE) of test pictures, mean, in dB
+    labels                     a reader: share of the scene's labels that it reads right
+    prompt-fidelity            text to image: captions of test scenes are drawn, the reader says
+                               what it sees, and the value is (attributes found)/(attributes asked)
+    prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
+                               no training scene contains; `pair` is the share of those pairs found
+
+Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
+
+References:
+    GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment (Ghosh et al.,
+        2023; attribute by attribute, by a detector), https://arxiv.org/abs/2310.11513
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count, islice
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from genkit import hub
+from genkit.data.picturebook.ask import Ask, Check
+from genkit.data.picturebook.parse import parse
+from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
+from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_uint8, to_unit
+from genkit.models.autoencoder import Autoencoder
+from genkit.models.latent import LatentDiffusion
+from genkit.models.reader import Reader
+from genkit.runtime import detect, prepare
+
+__all__ = ["METRICS", "Draw", "Prompt", "Report", "evaluate", "fidelity", "prompts", "read"]
+
+READER = "book128_reader"
+SIZE = 128
+BATCH = 50
+
+Draw = Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]
+"""(prompts, seeds) → pictures: how a text-to-image model is asked for pictures."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A measured number.
+
+    Args:
+        name: The checkpoint.
+        metric: One of `METRICS`.
+        value: In dB for psnr, else a share from 0 to 1.
+        n: How many pictures were looked at.
+        details: Further numbers, by name.
+    """
+
+    name: str
+    metric: str
+    value: float
+    n: int
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    def json(self) -> dict[str, object]:
+        """The report as one flat JSON object; numbers rounded to 6 digits."""
+        facts = asdict(self)
+        facts |= facts.pop("details")
+        return {k: round(v, 6) if isinstance(v, float) else v for k, v in facts.items()}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A caption of a test scene, and what it asks for."""
+
+    text: str
+    language: str
+    ask: Ask
+    pair: tuple[str, str] | None = None
+
+
+def evaluate(
+    name: str, metric: str, n: int | None = None, seed: int = 0, draw: Draw | None = None
+) -> Report:
+    """Measures a checkpoint.
+
+    Args:
+        name: Name or folder of the checkpoint.
+        metric: One of `METRICS`.
+        n: Pictures or prompts; without it 1,000 (psnr, labels) or 500 (prompts).
+        seed: Number of the first scene in the test split.
+        draw: How to ask the model for pictures; needed by the metrics of prompts.
+
+    Raises:
+        ValueError: If the metric is unknown or does not fit the checkpoint, or n is out of range.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"The metric {metric!r} is unknown: choose one of {', '.join(METRICS)}.")
+    n = (500 if metric.startswith("prompt") else 1000) if n is None else n
+    limit = len(SPLITS["test"]) - seed
+    if not (0 <= seed and 1 <= n <= limit):
+        raise ValueError(f"n = {n} from test scene {seed} on is impossible: use 1 to {limit}.")
+    return METRICS[metric](name, n, seed, draw)
+
+
+def _psnr(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    model = hub.load(name)
+    coder = model.autoencoder if isinstance(model, LatentDiffusion) else model
+    if not isinstance(coder, Autoencoder):
+        raise ValueError(f"{name} is no autoencoder: psnr measures book128_autoencoder, say.")
+    runtime = detect()
+    coder = prepare(coder, runtime)
+    values: list[float] = []
+    for scenes in _scenes(n, seed):
+        picture = _rendered(scenes)
+        x = to_unit(picture).to(runtime.device, runtime.dtype)
+        again = to_uint8(coder(x).picture.mean.cpu())
+        mse = (again.double() - picture.double()).square().mean(dim=(1, 2, 3))
+        values += (10 * (255**2 / mse.clamp(min=1e-9)).log10()).tolist()
+    details = {"worst": min(values), "median": float(np.median(values))}
+    return Report(name, "psnr", float(np.mean(values)), n, details)
+
+
+def _labels(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    reader = _reader(name)
+    right = []
+    for scenes in _scenes(n, seed):
+        found = label_tensor(read(reader, _rendered(scenes)))
+        right.append(found == label_tensor(scenes))
+    shares = torch.cat(right).double().mean(dim=0)
+    by_name = dict(zip(LABELS, shares.tolist(), strict=True))
+    whole = torch.cat(right).all(dim=1).double().mean().item()
+    return Report(name, "labels", shares.mean().item(), n, {"whole scenes": whole} | by_name)
+
+
+def _fidelity(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    return fidelity(name, "prompt-fidelity", list(prompts(n, seed)), draw)
+
+
+def _fidelity_held_out(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    asked = list(prompts(n, seed, held_out=True))
+    return fidelity(name, "prompt-fidelity-held-out", asked, draw)
+
+
+def fidelity(name: str, metric: str, asked: Sequence[Prompt], draw: Draw | None) -> Report:
+    """Share of the asked attributes that the reader finds in the pictures.
+
+    Raises:
+        ValueError: If no way to draw is given.
+    """
+    if draw is None:
+        raise ValueError(f"{metric} needs a text-to-image checkpoint, such as book128_latent.")
+    reader = _reader(READER)
+    checks: list[tuple[Prompt, tuple[Check, ...], Scene]] = []
+    for first in range(0, len(asked), BATCH):
+        some = asked[first : first + BATCH]
+        seeds = range(first, first + len(some))
+        pictures = list(draw([prompt.text for prompt in some], seeds))
+        seen = read(reader, _tensor(pictures))
+        checks += [(p, p.ask.check(s), s) for p, s in zip(some, seen, strict=True)]
+    details = {
+        language: _share([c for p, cs, _ in checks if p.language == language for c in cs])
+        for language in LANGUAGES
+    }
+    details["all found"] = float(np.mean([all(c.ok for c in cs) for _, cs, _ in checks]))
+    pairs = [(p.pair, scene) for p, _, scene in checks if p.pair]
+    if pairs:
+        found = [any((t.kind, t.colour) == pair for t in s.things) for pair, s in pairs]
+        details["pair"] = float(np.mean(found))
+    value = _share([check for _, cs, _ in checks for check in cs])
+    return Report(name, metric, value, len(asked), details)
+
+
+def prompts(n: int, seed: int = 0, held_out: bool = False) -> Iterator[Prompt]:
+    """Captions of test scenes that ask for at least one attribute, by turns in each language.
+
+    Args:
+        n: How many.
+        seed: Number of the first scene in the test split.
+        held_out: Only captions that ask for a pair of `HELD_OUT`.
+    """
+    return islice(_prompts(seed, held_out), n)
+
+
+def _prompts(seed: int, held_out: bool) -> Iterator[Prompt]:
+    turns = 0
+    for number in count(SPLITS["test"].start + seed):
+        language = LANGUAGES[turns % len(LANGUAGES)]
+        text = Scene.random(number, held_out).caption(random.Random(number), language)
+        ask = parse(text).ask
+        pair = _pair(ask)
+        if ask != Ask() and (pair or not held_out):
+            turns += 1
+            yield Prompt(text, language, ask, pair if held_out else None)
+
+
+def _pair(ask: Ask) -> tuple[str, str] | None:
+    """The first held-out pair that is asked for outright."""
+    asked = ((t.kind, t.look.colour[0]) for t in ask.things if len(t.look.colour) == 1)
+    return next((pair for pair in asked if pair in HELD_OUT), None)
+
+
+def read(reader: Reader, picture: UInt8[Tensor, "B 3 H W"]) -> list[Scene]:
+    """The scenes that the reader sees: the likeliest class of every label."""
+    weight = next(reader.parameters())
+    answers = reader(to_unit(picture).to(weight.device, weight.dtype))
+    likely = {name: answer.logits.argmax(dim=-1).tolist() for name, answer in answers.items()}
+    rows = [dict(zip(likely, row, strict=True)) for row in zip(*likely.values(), strict=True)]
+    return [Scene.from_labels(row) for row in rows]
+
+
+def _reader(name: str) -> Reader:
+    reader = hub.load(name)
+    if not isinstance(reader, Reader):
+        raise ValueError(f"{name} is no reader: labels measures book128_reader, say.")
+    return prepare(reader, detect())
+
+
+def _scenes(n: int, seed: int) -> Iterator[list[Scene]]:
+    seeds = SPLITS["test"][seed : seed + n]
+    for first in range(0, n, BATCH):
+        yield [Scene.random(s) for s in seeds[first : first + BATCH]]
+
+
+def _rendered(scenes: Sequence[Scene]) -> UInt8[Tensor, "B 3 H W"]:
+    return _tensor([scene.render(SIZE) for scene in scenes])
+
+
+def _tensor(pictures: Sequence[Image.Image]) -> UInt8[Tensor, "B 3 H W"]:
+    array = np.stack([np.asarray(picture) for picture in pictures])
+    return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+
+def _share(checks: Sequence[Check]) -> float:
+    return float(np.mean([check.ok for check in checks])) if checks else float("nan")
+
+
+METRICS: Mapping[str, Callable[[str, int, int, Draw | None], Report]] = {
+    "psnr": _psnr,
+    "labels": _labels,
+    "prompt-fidelity": _fidelity,
+    "prompt-fidelity-held-out": _fidelity_held_out,
+}

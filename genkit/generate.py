@@ -1,0 +1,224 @@
+"""Text to picture: what the pages and the command line call.
+
+    model = TextToImage.from_pretrained("book128_latent")
+    for event in model(["a red house at night"], seeds=[7]):
+        ...                                     # Previews while it draws, then one Picture a prompt
+
+A call is a generator: stop asking and it stops, within a step. A picture depends on its prompt, its
+seed and the settings, not on the other pictures of the batch: each has its own generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from genkit import hub
+from genkit.data.picturebook.source import to_uint8
+from genkit.diffusion.guide import Guided
+from genkit.diffusion.sample import DDIM, DDPM, DPMPP2M, Euler, Heun, Sampler, noise
+from genkit.models.latent import LatentDiffusion
+from genkit.runtime import Runtime, detect, prepare
+
+__all__ = [
+    "LIMITS",
+    "MAX_SEED",
+    "SAMPLERS",
+    "SIZES",
+    "Picture",
+    "Preview",
+    "TextToImage",
+]
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "dpm++2m": DPMPP2M(),
+        "ddim": DDIM(),
+        "euler": Euler(),
+        "heun": Heun(),
+        "ddpm": DDPM(),
+    }
+)
+"""The samplers that can be asked for by name; the first is the default."""
+
+MAX_SEED = 2**31 - 1
+SIZES = tuple(range(64, 257, 16))
+"""Sides of a picture in pixels; the checkpoints are trained at 128."""
+LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"steps": (1, 100), "guidance": (0.0, 20.0), "pictures": (1, 64), "characters": (0, 1000)}
+)
+PREVIEW_SECONDS = 0.12  # between previews: decoding each step would cost as much as the step
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What the model believes so far: x̂_0 after a step, decoded.
+
+    Args:
+        step: Steps done.
+        steps: Steps in all.
+        images: One RGB picture for each prompt.
+    """
+
+    step: int
+    steps: int
+    images: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A finished picture.
+
+    Args:
+        index: Its place among the prompts.
+        image: RGB.
+        prompt, seed, steps: As asked.
+        nfe: Forward passes of the denoiser that it took (a guided step takes two).
+        seconds: From the call to this picture, for the whole batch.
+        sha256: Hash of the RGB bytes.
+    """
+
+    index: int
+    image: Image.Image
+    prompt: str
+    seed: int
+    steps: int
+    nfe: int
+    seconds: float
+    sha256: str
+
+
+class TextToImage:
+    """A latent diffusion model, ready to draw.
+
+    Args:
+        model: The model.
+        name: What it is called in receipts.
+        runtime: Where and in which number type it runs; by default what fits this machine.
+    """
+
+    def __init__(self, model: LatentDiffusion, name: str, runtime: Runtime | None = None) -> None:
+        self.name = name
+        self.sha256 = model.sha256
+        self.runtime = runtime or detect()
+        self.model = prepare(model, self.runtime)
+
+    @classmethod
+    def from_pretrained(cls, name: str = "book128_latent", runtime: Runtime | None = None) -> Self:
+        """Loads a checkpoint by name, folder or Hub id.
+
+        Raises:
+            ValueError: If the checkpoint is missing, damaged, or makes no pictures from text.
+        """
+        model = hub.load(name)
+        if not isinstance(model, LatentDiffusion):
+            family = type(model).__name__
+            raise ValueError(
+                f"{name} is a checkpoint of {family}, which does not draw from text: choose a "
+                "latent diffusion model, such as book128_latent."
+            )
+        return cls(model, name, runtime)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampler: str = "dpm++2m",
+        size: int = 128,
+    ) -> Iterator[Preview | Picture]:
+        """Draws one picture for each prompt.
+
+        Args:
+            prompts: What to draw, in English or Vietnamese.
+            negative: What to avoid; empty for nothing.
+            seeds: One a prompt.
+            steps: Steps of the sampler, 1 to 100.
+            guidance: Strength of guidance, 0 to 20; 1 is none.
+            sampler: A name of `SAMPLERS`.
+            size: Side in pixels, one of `SIZES`; the checkpoints are trained at 128.
+
+        Raises:
+            ValueError, TypeError: If an argument is out of range or of the wrong type.
+            FloatingPointError: If the model makes a picture that is not finite.
+        """
+        _check(prompts, negative, seeds, steps, guidance, sampler, size)
+        begun = time.monotonic()
+        shape = self.model.latent_shape(size, size)
+        rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+        start = noise(rngs, shape, device=self.runtime.device)
+        guided = Guided(self.model.denoiser, guidance, self.model.condition([negative]))
+        states = SAMPLERS[sampler].trajectory(
+            guided, start, steps, self.model.condition(prompts), rngs
+        )
+        shown = -math.inf
+        for state in states:
+            if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps:
+                yield Preview(state.step, steps, tuple(self._pictures(state.x0)))
+                shown = time.monotonic()
+        for i, image in enumerate(self._pictures(state.x)):
+            seconds = round(time.monotonic() - begun, 3)
+            sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+            yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
+
+    def _pictures(self, z: Float[Tensor, "B C h w"]) -> Iterator[Image.Image]:
+        x = self.model.decode(z.to(self.runtime.dtype)).mean
+        if not bool(x.isfinite().all()):
+            raise FloatingPointError(
+                "The picture could not be made: the model gave numbers that are not finite. Try "
+                "lower guidance or another seed."
+            )
+        for picture in to_uint8(x.cpu()).permute(0, 2, 3, 1):
+            yield Image.fromarray(picture.contiguous().numpy())
+
+
+def _check(
+    prompts: Sequence[str],
+    negative: str,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    sampler: str,
+    size: int,
+) -> None:
+    if isinstance(prompts, str):
+        raise TypeError(f"prompts is the text {prompts[:40]!r}; give a list of texts.")
+    _within("The number of prompts", len(prompts), "pictures")
+    if len(seeds) != len(prompts):
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one each.")
+    for text in (*prompts, negative):
+        if not isinstance(text, str):
+            raise TypeError(f"A prompt is {text!r}, not a text.")
+        _within("The length of a prompt", len(text), "characters")
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"The seed {seed!r} is not a whole number from 0 to {MAX_SEED}.")
+    if type(steps) is not int:
+        raise TypeError(f"steps is {steps!r}, not a whole number.")
+    _within("steps", steps, "steps")
+    if type(guidance) not in (int, float) or not math.isfinite(guidance):
+        raise TypeError(f"guidance is {guidance!r}, not a number.")
+    _within("guidance", guidance, "guidance")
+    if sampler not in SAMPLERS:
+        raise ValueError(f"The sampler {sampler!r} is unknown: choose {', '.join(SAMPLERS)}.")
+    if type(size) is not int or size not in SIZES:
+        raise ValueError(f"The size {size!r} is impossible: use a multiple of 16 from 64 to 256.")
+
+
+def _within(what: str, value: float, limit: str) -> None:
+    low, high = LIMITS[limit]
+    if not low <= value <= high:
+        raise ValueError(f"{what} is {value}: it must be from {low:g} to {high:g}.")

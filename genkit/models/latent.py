@@ -1,0 +1,89 @@
+"""Latent diffusion: text-to-image as three models that are trained one after the other.
+
+    picture x ──encode──→ z ──standardise──→ z₀            (autoencoder, trained first, then fixed)
+    caption ──text encoder──→ S tokens                     (pre-trained on caption → labels)
+    q(z₀ | z_t, tokens) = denoiser(z_t, t, {"text": tokens})
+
+The denoiser lives in the space of standardised latents (mean 0 and variance 1 in each channel),
+so the schedules of unit-variance data apply. `decode` takes such latents back to pictures. The
+empty text "" is the unconditional case; dropping captions in training makes guidance possible.
+
+References:
+    High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
+        https://arxiv.org/abs/2112.10752
+    Classifier-Free Diffusion Guidance (Ho and Salimans, 2022)
+        https://arxiv.org/abs/2207.12598
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from genkit.diffusion.denoise import Condition, Denoiser
+from genkit.distributions import Dirac, Gaussian
+from genkit.model import Model
+from genkit.models.autoencoder import Autoencoder
+from genkit.models.text import TextEncoder
+
+__all__ = ["LatentDiffusion"]
+
+
+class LatentDiffusion(Model):
+    """An autoencoder, a text encoder and a denoiser of standardised latents, in one checkpoint.
+
+    Args:
+        autoencoder: Trained and calibrated; its parameters are fixed here.
+        text_encoder: Caption → tokens, the condition "text" of the denoiser.
+        denoiser: q(z₀ | z_t, text) over standardised latents.
+
+    References:
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
+            https://arxiv.org/abs/2112.10752
+    """
+
+    def __init__(
+        self, autoencoder: Autoencoder, text_encoder: TextEncoder, denoiser: Denoiser
+    ) -> None:
+        super().__init__()
+        # A moving code cannot be learned: the latents of the training set are computed once.
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.text_encoder = text_encoder
+        self.denoiser = denoiser
+
+    def forward(
+        self, z_t: Float[Tensor, "B C h w"], t: Float[Tensor, " B"], texts: Sequence[str]
+    ) -> Dirac:
+        """Returns q(z₀ | z_t, texts)."""
+        return self.denoiser(z_t, t, self.condition(texts))
+
+    def condition(self, texts: Sequence[str]) -> Condition:
+        """Returns {"text": tokens "B S D"}: what the denoiser, guided or not, is given."""
+        tokens = self.text_encoder.encode(texts).to(self.autoencoder.shift.device)
+        return {"text": self.text_encoder(tokens)}
+
+    def encode(self, x: Float[Tensor, "B 3 H W"]) -> Gaussian:
+        """Returns q(z₀ | x) over standardised latents of pictures in [−1, 1]."""
+        q = self.autoencoder.encode(x)
+        return Gaussian(
+            self.autoencoder.standardise(q.mean),
+            q.std / self.autoencoder.scale[:, None, None],
+        )
+
+    def decode(self, z: Float[Tensor, "B C h w"]) -> Dirac:
+        """Returns p(x | z₀), a point mass on the picture, not clamped."""
+        return self.autoencoder.decode(self.autoencoder.restore(z))
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Returns "C h w" of the latents of a picture of height × width pixels.
+
+        Raises:
+            ValueError: If a side is not a positive multiple of 16, as the denoiser needs.
+        """
+        side = 2 * self.autoencoder.factor
+        if height < side or width < side or height % side or width % side:
+            raise ValueError(
+                f"A picture of {width}×{height} pixels cannot be made: choose multiples of {side}."
+            )
+        channels = len(self.autoencoder.shift)
+        return channels, height // self.autoencoder.factor, width // self.autoencoder.factor

@@ -1,0 +1,167 @@
+"""Objectives: what is minimised, and by whom.
+
+An objective is a generator of losses.  The training loop steps the player of each loss before it
+asks for the next one:
+
+    for loss in objective(batch):
+        ∂ loss.total / ∂ players[loss.player];  one optimiser step of that player
+
+so a game of several players (an autoencoder and its critic) needs no loop of its own: the
+objective resumes after the player stepped.  An objective with one loss is the ordinary case.
+
+Objectives draw from torch's default generator, which the loop seeds anew before every step.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from genkit.data.picturebook.scene import LABELS
+from genkit.data.picturebook.source import to_unit
+from genkit.distributions import Categorical
+from genkit.models.autoencoder import Autoencoder
+from genkit.models.latent import LatentDiffusion
+
+__all__ = [
+    "Batch",
+    "LatentDenoising",
+    "Loss",
+    "Objective",
+    "Reading",
+    "Reconstruction",
+    "label_losses",
+]
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one player minimises now.
+
+    Args:
+        player: a key of the objective's `players`.
+        total: the scalar that is differentiated.
+        parts: scalars to plot; no gradient flows through them.
+    """
+
+    player: str
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Yields the losses of a batch; each player has an optimiser of its own.
+
+    Players share no parameters.  Modules that are not trained are frozen (`requires_grad_(False)`)
+    and set to eval mode by the objective itself.
+    """
+
+    @property
+    def players(self) -> Mapping[str, nn.Module]: ...
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]: ...
+
+
+class Reconstruction:
+    """What a KL autoencoder minimises: pixels, edges, and a weak pull towards N(0, I).
+
+        loss = |x − g(z)| + |∇x − ∇g(z)| + β · KL(q(z | x) ‖ N(0, I)),   z ~ q(z | x)
+
+    every term a mean over its elements. The gradient term keeps edges sharp without a
+    discriminator, which a flat picture does not need.
+
+    Args:
+        model: The autoencoder.
+        beta: Weight β of the divergence.
+
+    References:
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022),
+            https://arxiv.org/abs/2112.10752
+    """
+
+    def __init__(self, model: Autoencoder, beta: float = 1e-5) -> None:
+        self.model, self.beta = model, beta
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x = to_unit(batch["picture"])
+        coded = self.model(x, torch.default_generator)
+        error = coded.picture.mean - x
+        parts = {
+            "pixels": error.abs().mean(),
+            "edges": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
+            "kl": coded.posterior.kl().mean(),
+        }
+        yield Loss("model", parts["pixels"] + parts["edges"] + self.beta * parts["kl"], parts)
+
+class Reading:
+    """Maximum likelihood of a scene's labels: −log p(labels | picture or caption), label by label.
+
+    A caption often says nothing of a label; its likelihood is then best at the label's frequency
+    among the scenes that fit the caption, so no mask is needed.
+
+    Args:
+        model: What is trained.
+        answer: Its distributions for a batch, one for every label of the picture book.
+    """
+
+    def __init__(
+        self, model: nn.Module, answer: Callable[[Batch], Mapping[str, Categorical]]
+    ) -> None:
+        self.answer = answer
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        parts = label_losses(self.answer(batch), batch["labels"])
+        yield Loss("model", torch.stack(list(parts.values())).mean(), parts)
+
+
+def label_losses(
+    answers: Mapping[str, Categorical], labels: Int[Tensor, "B K"]
+) -> dict[str, Float[Tensor, ""]]:
+    """−log p of each label in nats, the mean over the batch."""
+    columns = zip(LABELS, labels.unbind(dim=1), strict=True)
+    return {name: -answers[name].log_prob(label).mean() for name, label in columns}
+
+
+class LatentDenoising:
+    """What text-to-image minimises: the denoiser's one loss, and that the words stay understood.
+
+        loss = E_t ‖F − target‖²  +  weight · (−log p(labels | caption)),     t uniform in (0, 1]
+
+    Denoiser and text encoder are trained together, the autoencoder is not; the second term keeps
+    the scene tokens in the order in which the text encoder learned them. Empty captions, which
+    teach the unconditional case, have no part in it.
+
+    Args:
+        model: The latent diffusion model.
+        weight: Weight of the labels' likelihood.
+
+    References:
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022),
+            https://arxiv.org/abs/2112.10752
+    """
+
+    def __init__(self, model: LatentDiffusion, weight: float = 0.05) -> None:
+        self.model, self.weight = model, weight
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        z0, tokens = batch["latent"].float(), batch["tokens"]
+        text = self.model.text_encoder(tokens)
+        # Stratified times: one in each of B equal parts of (0, 1], so that batches are alike.
+        order = torch.randperm(len(z0), device=z0.device)
+        t = (order + 1 - torch.rand(len(z0), device=z0.device)) / len(z0)
+        t = t.clamp(min=1e-3)
+        denoising = self.model.denoiser.loss(z0, t, torch.randn_like(z0), {"text": text}).mean()
+        told = tokens.ne(0).any(dim=1)
+        answers = self.model.text_encoder.heads(text[told])
+        labels = torch.stack(list(label_losses(answers, batch["labels"][told]).values())).mean()
+        parts = {"denoising": denoising, "labels": labels}
+        yield Loss("model", denoising + self.weight * labels, parts)

@@ -1,0 +1,3 @@
+"""One short file a checkpoint: `python -m genkit train NAME` reproduces checkpoints/NAME."""
+
+__all__: list[str] = []

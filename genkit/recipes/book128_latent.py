@@ -1,0 +1,87 @@
+"""Text to picture: latent diffusion on the picture book, in English and Vietnamese.
+
+It starts from two checkpoints, the autoencoder and the text encoder. The latents of the training
+pictures are computed once: with the autoencoder fixed they never change.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import torch
+
+from genkit import hub
+from genkit.data.picturebook.book import cached, pictures
+from genkit.data.picturebook.scene import SPLITS
+from genkit.data.picturebook.source import Captions, Latents, to_unit
+from genkit.diffusion.denoise import Denoiser, Flow
+from genkit.diffusion.schedule import Rectified
+from genkit.models.autoencoder import Autoencoder
+from genkit.models.latent import LatentDiffusion
+from genkit.models.text import TextEncoder
+from genkit.nn.unet import UNet
+from genkit.objectives import LatentDenoising
+from genkit.recipe import Recipe
+from genkit.runtime import detect, prepare
+
+__all__ = ["RECIPE"]
+
+SEEDS = SPLITS["train"][:60_000]
+
+
+@cache
+def coder() -> Autoencoder:
+    """The trained autoencoder, calibrated on the latents of 10,000 training pictures."""
+    autoencoder = hub.load("book128_autoencoder")
+    some = torch.from_numpy(latents()[:10_000].astype(np.float32))
+    autoencoder.calibrate(some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3)))
+    return autoencoder
+
+
+@cache
+def latents() -> np.ndarray:
+    """Means of q(z | x) of the training pictures, float16 "N C h w", before calibration."""
+    sha256 = hub.card("book128_autoencoder")["sha256"]
+    name = f"latents-{sha256[:16]}-{SEEDS.start}-{SEEDS.stop}"
+    return cached(name, (len(SEEDS), 12, 16, 16), np.float16, _encoded)
+
+
+def _encoded() -> Iterator[np.ndarray]:
+    runtime = detect()
+    autoencoder = prepare(hub.load("book128_autoencoder"), runtime)
+    array = pictures(SEEDS, 128)
+    for first in range(0, len(array), 100):
+        picture = torch.from_numpy(array[first : first + 100]).permute(0, 3, 1, 2)
+        x = to_unit(picture).to(runtime.device, runtime.dtype)
+        yield from autoencoder.encode(x).mean.cpu().numpy()
+
+
+def model() -> LatentDiffusion:
+    """The parts together: a fresh denoiser of standardised latents."""
+    text_encoder = hub.load("book_text")
+    assert isinstance(text_encoder, TextEncoder)
+    return LatentDiffusion(coder(), text_encoder, Denoiser(UNet(latent=12), Rectified(), Flow()))
+
+
+def data() -> Latents:
+    """Standardised latents with a fresh caption each; one caption in ten is empty."""
+    autoencoder = coder()
+    encode = hub.load("book_text").encode
+
+    def standardise(z: torch.Tensor) -> torch.Tensor:
+        return autoencoder.standardise(z.float())
+
+    return Latents(latents(), Captions(SEEDS, encode, blank=0.1), standardise)
+
+
+RECIPE = Recipe(
+    name="book128_latent",
+    model=model,
+    objective=LatentDenoising,
+    data=data,
+    steps=8000,
+    batch=64,
+    lr=6e-4,
+    warmup=300,
+    ema=0.999,
+)

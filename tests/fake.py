@@ -1,0 +1,76 @@
+"""A text-to-image model without weights, for tests of the pages.
+
+It draws the scene of each seed out of noise, one blend a step; a prompt of the picture book that
+it understands is not needed. `delay` seconds pass at every step, so that a test can stop it.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from apps.common import Studio
+from genkit.data.picturebook import Scene
+from genkit.generate import Picture, Preview
+from genkit.runtime import Runtime
+
+__all__ = ["SAMPLERS", "FakeTextToImage", "fake_studio"]
+
+SAMPLERS = ("dpm++2m", "ddim", "euler")
+
+
+class FakeTextToImage:
+    """Scene.random(seed).render, blended with noise until the last step."""
+
+    name = "fake"
+    sha256 = "0" * 64
+    samplers = SAMPLERS
+    runtime = Runtime(torch.device("cpu"), torch.float32, 1, "sdpa", ())
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.steps_done = 0
+        self.closed = 0
+        self.requests: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampler: str = "dpm++2m",
+        size: int = 128,
+    ) -> Iterator[Preview | Picture]:
+        self.requests.append((tuple(prompts), negative, tuple(seeds)))
+        images = [Scene.random(seed).render(size) for seed in seeds]
+        noises = [_noise(seed, size) for seed in seeds]
+        try:
+            for step in range(1, steps + 1):
+                time.sleep(self.delay)
+                self.steps_done += 1
+                pairs = zip(noises, images)
+                yield Preview(step, steps, tuple(Image.blend(a, b, step / steps) for a, b in pairs))
+            for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds)):
+                sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+                yield Picture(index, image, prompt, seed, steps, 2 * steps, 0.1, sha256)
+        finally:
+            self.closed += 1
+
+
+def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -> Studio:
+    """A studio over the fake; its reader sees `scenes`, by default always the same one."""
+
+    def read(images: Sequence[Image.Image]) -> Sequence[Scene]:
+        return [(scenes or [Scene.random(7)])[i % len(scenes or [0])] for i in range(len(images))]
+
+    return Studio(lambda: model, lambda: read, SAMPLERS)
+
+
+def _noise(seed: int, size: int) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(values)

@@ -1,0 +1,126 @@
+"""The decision follows the facts: a table of machines with known answers."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from genkit import runtime
+from genkit.runtime import Machine, Runtime, choose, prepare
+
+LAPTOP = Machine((), False, False, False, "AVX2", 4, "2.13.0")
+SERVER = replace(LAPTOP, amx=True, simd="AVX512", cores=2)
+HOPPER = replace(SERVER, gpus=("H200",), gpu_bf16=True)
+TURING = replace(LAPTOP, gpus=("T4", "T4"))
+APPLE = replace(LAPTOP, mps=True, simd="DEFAULT", cores=8)
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "dtype", "threads"),
+    [
+        (LAPTOP, "cpu", torch.float32, 4),
+        (SERVER, "cpu", torch.bfloat16, 2),
+        (HOPPER, "cuda:0", torch.bfloat16, 2),
+        (TURING, "cuda:0", torch.float32, 4),
+        (APPLE, "mps", torch.float32, 8),
+        (replace(LAPTOP, cores=128), "cpu", torch.float32, 16),
+    ],
+)
+def test_known_machines(machine, device, dtype, threads):
+    chosen = choose(machine, {})
+    assert (chosen.device, chosen.dtype, chosen.threads) == (torch.device(device), dtype, threads)
+    assert [reason.split()[0] for reason in chosen.reasons] == [
+        "device",
+        "dtype",
+        "threads",
+        "attention",
+    ]
+    assert all(reason.endswith(".") for reason in chosen.reasons)
+
+
+def test_environment_overrides():
+    asked = {"GENKIT_DEVICE": "cpu", "GENKIT_DTYPE": "float32", "GENKIT_THREADS": "3"}
+    chosen = choose(HOPPER, asked)
+    assert (chosen.device.type, chosen.dtype, chosen.threads) == ("cpu", torch.float32, 3)
+    assert choose(TURING, {"GENKIT_DEVICE": "cuda:1"}).device == torch.device("cuda", 1)
+    assert choose(TURING, {"GENKIT_DTYPE": "float16"}).dtype == torch.float16
+    assert choose(LAPTOP, {"OMP_NUM_THREADS": "2,1"}).threads == 2
+    assert choose(LAPTOP, {"OMP_NUM_THREADS": "2", "GENKIT_THREADS": "1"}).threads == 1
+    assert choose(LAPTOP, {"GENKIT_DTYPE": "  ", "GENKIT_DEVICE": ""}) == choose(LAPTOP, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GENKIT_DEVICE", "cuda"),
+        ("GENKIT_DEVICE", "tpu"),
+        ("GENKIT_DTYPE", "int8"),
+        ("GENKIT_DTYPE", "float16"),
+        ("GENKIT_THREADS", "0"),
+        ("GENKIT_THREADS", "-1"),
+        ("GENKIT_THREADS", "1025"),
+        ("GENKIT_THREADS", "9" * 100_000),
+        ("GENKIT_THREADS", "two"),
+        ("GENKIT_THREADS", "٣"),
+    ],
+)
+def test_bad_overrides_name_the_variable_and_the_remedy(variable, value):
+    with pytest.raises(ValueError, match=variable) as caught:
+        choose(LAPTOP, {variable: value})
+    sentence = str(caught.value)
+    assert "\n" not in sentence and len(sentence) < 300
+    assert "unset" in sentence or "choose" in sentence
+
+
+def test_detect_describes_this_machine():
+    chosen = runtime.detect({})
+    assert 1 <= chosen.threads <= (os.cpu_count() or 1)
+    assert chosen.device.type in ("cpu", "cuda", "mps")
+    assert runtime.probe() == runtime.probe()
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 1 << 20),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1 << 20),
+        ({}, 1 << 20),
+    ],
+)
+def test_container_quota(tmp_path: Path, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert runtime._quota(tmp_path) == quota
+
+
+def test_prepare_changes_the_form_and_not_the_function():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, 4, 1))
+    x = torch.randn(2, 3, 8, 8)
+    expected = net[2](net[0](x))
+    threads = torch.get_num_threads()
+    try:
+        same = prepare(net, Runtime(torch.device("cpu"), torch.float32, 1, "sdpa", ()))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert same is net and not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(net(x), expected, atol=1e-6)
+
+
+def test_prepare_flushes_denormals_and_sets_the_number_type():
+    net = prepare(nn.Linear(2, 2), Runtime(torch.device("cpu"), torch.bfloat16, 1, "sdpa", ()))
+    assert net.weight.dtype == torch.bfloat16
+    if torch.set_flush_denormal(True):  # False where the processor cannot
+        tiny = torch.tensor([1e-38]) * 1e-2
+        assert tiny.item() == 0.0
+        torch.set_flush_denormal(False)

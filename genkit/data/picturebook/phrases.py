@@ -14,6 +14,7 @@ from .words import (
     BALLOONS,
     COLOUR_WORDS,
     KIND_WORDS,
+    PART_WORDS,
     SEVERAL,
     SIZE_WORDS,
     SLOT_WORDS,
@@ -101,8 +102,10 @@ def _english_part(
     if part == "roof" and not tail and not thing.count and rng.random() < 0.06:
         before.append(f"{colour}-roofed")
         return ""
-    many = bool(thing.count) or (thing.kind != "house" and rng.random() < 0.3)
-    phrase = f"{colour} {part}s" if many else f"{colour} {part}"
+    several = thing.kind in ("castle", "boat")
+    many = bool(thing.count) or (several and rng.random() < 0.3)
+    one, more = PART_WORDS[part]["en"].split("/")
+    phrase = f"{colour} {more if many else one}"
     phrase = phrase if many or (tag and rng.random() < 0.5) else _article(phrase)
     if tag and not tail and rng.random() < 0.25:
         return f", {phrase}"
@@ -187,6 +190,9 @@ def _vietnamese_part(thing: ThingAsk, rng: random.Random, tag: bool) -> str:
     join = rng.choice(("có ", "có ", "với ", ""))
     if SECOND[thing.kind] == "roof":
         part = pick("mái|mái nhà|mái ngói" if thing.kind == "house" else "mái", rng)
+    elif SECOND[thing.kind] == "scarf":
+        join = rng.choice(("quàng ", "có ", "với ", "đeo "))
+        part = pick("khăn|khăn quàng", rng) if join != "quàng " else "khăn"
     else:
         # "thuyền buồm" is one word, a sailing boat: alone, the sail needs its classifier.
         part = pick("cánh buồm|buồm", rng) if join else "cánh buồm"

@@ -11,7 +11,7 @@ asked for and composition can be measured.
 
 Conventions: a scene has one to three things, at most one in each slot, listed from left to right.
 `colour` is the colour that names a thing ("a red house" has red walls, "a red boat" a red hull),
-`second` the colour of its second part (roof or sail). Both are None where the kind has none.
+`second` the colour of its second part (roof, sail or scarf). Both are None where the kind has none.
 
 Held-out pairs. The pairs (kind, colour) in `HELD_OUT` never occur in `Scene.random` with the
 default `held_out=False`, hence in no training set; `held_out=True` draws scenes that each contain
@@ -85,9 +85,14 @@ HABITAT: Mapping[str, tuple[str, ...]] = {
 """Each kind of thing, and the grounds on which it can stand."""
 
 KINDS = tuple(HABITAT)
-COLOURED = frozenset(KINDS) - {"pine", "palm", "cactus", "whale"}
+COLOURED = frozenset(KINDS) - {"pine", "palm", "cactus", "snowman", "whale"}
 """Kinds that have a colour of their own (the others always look the same)."""
-SECOND: Mapping[str, str] = {"house": "roof", "castle": "roof", "boat": "sail"}
+SECOND: Mapping[str, str] = {
+    "house": "roof",
+    "castle": "roof",
+    "boat": "sail",
+    "snowman": "scarf",
+}
 """Kinds that have a second coloured part, and its name."""
 BALLOON = "balloon"
 
@@ -96,13 +101,13 @@ HELD_OUT = frozenset(
         ("house", "purple"),
         ("house", "green"),
         ("castle", "pink"),
+        ("castle", "orange"),
         ("windmill", "blue"),
         ("lighthouse", "orange"),
         ("tent", "brown"),
         ("tree", "pink"),
         ("flower", "blue"),
         ("mushroom", "yellow"),
-        ("snowman", "green"),
         ("boat", "yellow"),
         ("boat", "purple"),
     }

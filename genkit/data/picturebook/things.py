@@ -199,7 +199,7 @@ def _mushroom(pen: Pen, cap: Colour, _: Colour, setting: Setting) -> None:
         pen.disc(x, y, r, r, dot, line=False)
 
 
-def _snowman(pen: Pen, scarf: Colour, _: Colour, setting: Setting) -> None:
+def _snowman(pen: Pen, _: Colour, scarf: Colour, setting: Setting) -> None:
     snow, dim = (250, 250, 254), (206, 216, 236)
     for y, r in ((0.24, 0.28), (0.58, 0.21), (0.84, 0.16)):
         pen.disc(0, y, r, r * 0.98, dim)

@@ -113,11 +113,12 @@ SLOT_WORDS: Mapping[Choice, Mapping[Language, str]] = {
 PART_WORDS: Mapping[str, Mapping[Language, str]] = {
     "roof": {"en": "roof/roofs", "vi": "mái|mái nhà|mái ngói"},
     "sail": {"en": "sail/sails", "vi": "buồm|cánh buồm"},
+    "scarf": {"en": "scarf/scarves", "vi": "khăn quàng|khăn|khăn choàng"},
     "walls": {"en": "wall/walls", "vi": "tường"},
     "hull": {"en": "hull/hulls", "vi": "thân thuyền|thân"},
     "leaves": {"en": "leaf/leaves", "vi": "tán lá|lá"},
 }
-"""Parts of things. The first two carry the second colour, the others the thing's own."""
+"""Parts of things. The first three carry the second colour, the others the thing's own."""
 
 NUMBERS: Mapping[Language, Mapping[str, int]] = {
     "en": dict(
@@ -153,7 +154,7 @@ FILLERS: Mapping[Language, str] = {
         "this|that|these|those|it|its|is|are|be|there|of|at|to|on|in|by|from|for|under|over"
         "|above|below|behind|beside|near|next to|in front of|between|among|up|down|where"
         "|which|who|while|stands|standing|stand|sits|sitting|lies|floats|floating|sails"
-        "|sailing|flies|flying|shines|shining|s|t|i|me|please|draw|paint|show|make|create"
+        "|sailing|wearing|wears|flies|flying|shines|shining|s|t|i|me|please|draw|paint|show|make|create"
         "|want|you|we|see|can|picture of|picture|pictures|image of|image|drawing of|drawing"
         "|painting of|painting|scene|scenery|landscape with|landscape|illustration of"
         "|illustration|view|background|foreground|in the sky|in the background|painted"
@@ -162,7 +163,7 @@ FILLERS: Mapping[Language, str] = {
         "|of them|them|so|one of them"
     ),
     "vi": (
-        "ngôi|căn|cái|chiếc|con|bông|ngọn|tòa|toà|đóa|đoá|túp|chú|ông|tấm|bức|là|ở|giữa|trong"
+        "ngôi|căn|cái|quàng|đeo|choàng|chiếc|con|bông|ngọn|tòa|toà|đóa|đoá|túp|chú|ông|tấm|bức|là|ở|giữa|trong"
         "|trên|dưới|ngoài|bên|cạnh|bên cạnh|gần|trước|sau|phía|phía trước|phía sau|phía xa"
         "|đằng xa|xa xa|nền|vào|lúc|khi|của|cho|được|bị|thì|này|kia|ấy|nằm|đứng|bay|đậu|trôi"
         "|mọc|chiếu|đang|màu|sắc|sơn|trên trời|trên bầu trời|ngồi|phong cảnh|khung cảnh|cảnh"

@@ -74,7 +74,7 @@ def options() -> dict[str, Any]:
         "theme": THEME,
         "css": CSS,
         "head": HEAD,
-        "footer_links": ["api"],
+        "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,
         "mcp_server": False,
@@ -117,7 +117,9 @@ def launch(
     _free(host, port)
     if (share or listen) and login is None:
         where = "on the internet" if share else "in your network"
-        _say(f"warning: everyone {where} who knows the address can use this; --auth user:pass asks for a login")
+        _say(
+            f"warning: everyone {where} who knows the address can use this; --auth user:pass asks for a login"
+        )
     os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "genkit-files"))
     from apps.common import embedded
 
@@ -125,9 +127,7 @@ def launch(
     blocks = build(studio, page)
     threading.Thread(target=_warm, args=(studio,), daemon=True).start()
     where = {"server_name": host, "server_port": port, "share": share, "auth": login}
-    _, url, public = blocks.launch(
-        **options(), **where, inbrowser=open, prevent_thread_lock=True
-    )
+    _, url, public = blocks.launch(**options(), **where, inbrowser=open, prevent_thread_lock=True)
     _say(f"genkit is on {public or url} (Ctrl-C ends it)")
     blocks.block_thread()
 

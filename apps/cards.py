@@ -99,9 +99,7 @@ def _card(card: Card) -> str:
         kind = "gk-done" if card.done else "gk-preview"
         picture = f'<img class="{kind}" src="{card.url}" alt="" decoding="sync">'
     caption = _caption(card) if card.done else f"<figcaption>{_seed(card)}</figcaption>"
-    return (
-        f'<figure class="gk-card"><div class="gk-frame">{picture}</div>{caption}</figure>'
-    )
+    return f'<figure class="gk-card"><div class="gk-frame">{picture}</div>{caption}</figure>'
 
 
 def _caption(card: Card) -> str:

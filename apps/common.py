@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
+import numpy as np
 import torch
 from PIL import Image
 
 from apps.settings import Refused
 from apps.text import LANGUAGES, Words, both, say
+from genkit import __version__
 from genkit.data.picturebook import Scene
 from genkit.generate import Picture, Preview
-from genkit.runtime import Runtime
+from genkit.runtime import Runtime, detect, prepare
 
 __all__ = [
     "HEAVY",
@@ -34,6 +36,7 @@ __all__ = [
     "Studio",
     "embedded",
     "follow",
+    "footer",
     "header",
     "html_part",
     "say_warning",
@@ -122,9 +125,21 @@ def embedded() -> Studio:
 
 
 def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:
-    from genkit.evaluate import Reading
+    from genkit import hub
+    from genkit.evaluate import READER, read
+    from genkit.models.reader import Reader
 
-    return Reading.from_pretrained()
+    reader = hub.load(READER)
+    if not isinstance(reader, Reader):
+        raise ValueError(f"{READER} is a {type(reader).__name__}, which cannot read pictures")
+    reader = prepare(reader, detect())
+
+    def see(images: Sequence[Image.Image]) -> Sequence[Scene]:
+        array = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        with torch.inference_mode():
+            return read(reader, torch.from_numpy(array).permute(0, 3, 1, 2))
+
+    return see
 
 
 def html_part(value: str = "", **options: Any) -> gr.HTML:
@@ -156,6 +171,15 @@ def _navigation(here: str) -> str:
     return f"<nav>{name}<span class='gk-links'>{''.join(links)}</span></nav>"
 
 
+def footer() -> None:
+    """The last line of a page."""
+    html_part(
+        f"<p>genkit {__version__} · {both('footer.local')} · "
+        f'<a href="?view=api">{both("footer.api")}</a></p>',
+        elem_id="gk-footer",
+    )
+
+
 def follow(blocks: gr.Blocks, words: Words, language: gr.Radio) -> None:
     """Lets every text of the page follow the language, in the browser alone, at once."""
     updates = json.dumps({code: words.updates(code) for code in LANGUAGES})
@@ -181,6 +205,10 @@ def told(language: Any) -> Iterator[None]:
         raise _error(known, error.say(known)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _error(known, say(known, "error.memory")) from error
+    except FloatingPointError as error:
+        raise _error(known, say(known, "error.finite")) from error
+    except (ValueError, TypeError, OSError) as error:  # genkit's own sentences: a checkpoint, say
+        raise _error(known, say(known, "error.model", reason=str(error))) from error
 
 
 def say_warning(language: Any, refused: Refused) -> None:

@@ -29,7 +29,6 @@ from apps.cards import Card, Mark
 from apps.common import WALL_CLOCK, Studio, say_warning, told
 from apps.settings import (
     DEFAULTS,
-    MAX_SEED,
     NAMES,
     SHORT,
     Refused,
@@ -41,8 +40,9 @@ from apps.settings import (
     known,
 )
 from apps.text import LANGUAGES, Pair, both
-from genkit.data.picturebook import Scene, parse
-from genkit.generate import Picture, Preview
+from genkit.data.picturebook import Scene
+from genkit.data.picturebook.parse import parse
+from genkit.generate import MAX_SEED, Picture, Preview
 
 __all__ = ["Desk", "paint"]
 
@@ -50,9 +50,7 @@ SURPRISES = range(210_000, 220_000)
 """Seeds of the scenes that 'surprise me' describes: the test split, unseen in training."""
 
 
-def paint(
-    studio: Studio, settings: Settings, seeds: Sequence[int]
-) -> Iterator[Preview | Picture]:
+def paint(studio: Studio, settings: Settings, seeds: Sequence[int]) -> Iterator[Preview | Picture]:
     """The pictures of one request, step by step: the one function that needs the GPU."""
     yield from studio.generator(
         [settings.prompt] * len(seeds),

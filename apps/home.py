@@ -1,20 +1,22 @@
 """Home: what the suite is, a card for each page, and a strip of the picture book.
 
-    python -m apps.home        runs this page alone
+python -m apps.home        runs this page alone
 """
 
 import gradio as gr
 
 from apps import PAGES
 from apps.cards import jpeg_url
-from apps.common import Studio, follow, header, html_part
+from apps.common import Studio, follow, footer, header, html_part
 from apps.text import Words, both
 from genkit.data.picturebook import Scene
 
 __all__ = ["page"]
 
 STRIP = (210_003, 210_010, 210_012, 210_021, 210_030, 210_044)
-"""Seeds of the scenes that are shown."""
+"""Seeds of the scenes that are shown in a row."""
+FAN = (210_012, 210_010, 210_003)
+"""Seeds of the three beside the title."""
 PICTURE = 256
 
 
@@ -25,11 +27,16 @@ def page(blocks: gr.Blocks, studio: Studio) -> None:
     html_part(_hero(), elem_id="gk-hero")
     html_part(_cards(), elem_id="gk-pages")
     html_part(_strip(), elem_id="gk-strip")
+    footer()
     follow(blocks, words, language)
 
 
 def _hero() -> str:
-    return f"<h1>{both('home.title')}</h1><p>{both('home.lead')}</p>"
+    images = (jpeg_url(Scene.random(seed).render(PICTURE)) for seed in FAN)
+    fan = "".join(f'<img src="{url}" alt="">' for url in images)
+    text = f"<h1>{both('home.title')}</h1><p>{both('home.lead')}</p>"
+    lead = f'<div class="gk-lead">{text}</div>'
+    return f'<div class="gk-hero">{lead}<div class="gk-fan" aria-hidden="true">{fan}</div></div>'
 
 
 def _cards() -> str:

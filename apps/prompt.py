@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from apps import cards
-from apps.common import HEAVY, LIGHT, Studio, follow, header, html_part
+from apps.common import HEAVY, LIGHT, Studio, follow, footer, header, html_part
 from apps.handlers import Desk
 from apps.settings import DEFAULTS, LIMITS, MAX_CHARACTERS, NAMES, SHORT
 from apps.text import LANGUAGES, Words, both, locale
@@ -27,7 +27,7 @@ BUSY, IDLE = (
     for draw, stop in (("false", "true"), ("true", "false"))
 )
 SAVE = f"(...values) => [Object.fromEntries({json.dumps(NAMES)}.map((k, i) => [k, values[i]]))]"
-EXAMPLES = tuple(f"example.{index}" for index in range(1, 7))
+EXAMPLES = tuple(f"example.{index}" for index in range(1, 5))
 
 Controls = dict[str, gr.components.Component]
 
@@ -50,6 +50,7 @@ def page(blocks: gr.Blocks, studio: Studio) -> None:
     _prompt_events(desk, language, controls, parts)
     _receipt_events(desk, language, settings, parts)
     _memory(blocks, desk, language, saved, settings)
+    footer()
     follow(blocks, words, language)
 
 
@@ -57,7 +58,9 @@ def _prompt(words: Words) -> tuple[Controls, dict[str, Any]]:
     controls: Controls = {}
     parts: dict[str, Any] = {}
     text = {"max_length": MAX_CHARACTERS, "elem_classes": "gk-text"}
-    controls["prompt"] = words.add(gr.Textbox, "prompt", lines=3, max_lines=6, autofocus=True, **text)
+    controls["prompt"] = words.add(
+        gr.Textbox, "prompt", lines=3, max_lines=6, autofocus=True, **text
+    )
     parts["notice"] = html_part("", elem_id="gk-notice")
     parts["examples"] = html_part(_chips(), elem_id="gk-examples", js_on_load=_CHIP)
     with gr.Row(elem_id="gk-buttons"):
@@ -67,13 +70,14 @@ def _prompt(words: Words) -> tuple[Controls, dict[str, Any]]:
     low, high = LIMITS["n"]
     controls["n"] = words.add(gr.Slider, "n", minimum=low, maximum=high, step=1, value=DEFAULTS.n)
     parts["last"] = gr.State(None)
-    with gr.Row(elem_id="gk-seed", equal_height=True):
+    with gr.Row(elem_id="gk-seed"):
         # No minimum and maximum here: Gradio would refuse in English; `settings` does it.
-        controls["seed"] = words.add(gr.Number, "seed", value=DEFAULTS.seed, scale=3, min_width=120)
-        controls["randomize_seed"] = words.add(
-            gr.Checkbox, "randomize_seed", value=DEFAULTS.randomize_seed, scale=3, min_width=140
-        )
-        parts["reuse"] = words.add(gr.Button, "reuse", scale=2, min_width=110, size="sm")
+        controls["seed"] = words.add(gr.Number, "seed", value=DEFAULTS.seed, min_width=150)
+        with gr.Column(min_width=190):
+            controls["randomize_seed"] = words.add(
+                gr.Checkbox, "randomize_seed", value=DEFAULTS.randomize_seed
+            )
+            parts["reuse"] = words.add(gr.Button, "reuse", size="sm")
     return controls, parts
 
 
@@ -115,19 +119,27 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
     quick = {"fn": None, "outputs": buttons, "queue": False} | private
     heavy = {"show_progress": "hidden"} | private | HEAVY
     outputs = [settings[NAMES.index("seed")], parts["last"], parts["status"], parts["pictures"]]
-    drawing = parts["draw"].click(js=BUSY, **quick).then(
-        desk.draw, [language, *settings], outputs, preprocess=False, **heavy
+    drawing = (
+        parts["draw"]
+        .click(js=BUSY, **quick)
+        .then(desk.draw, [language, *settings], outputs, preprocess=False, **heavy)
     )
     drawing.then(js=IDLE, **quick)
-    verifying = parts["verify"].click(js=BUSY, **quick).then(
-        desk.verify, [language, parts["open"]], [parts["note"]], **heavy
+    verifying = (
+        parts["verify"]
+        .click(js=BUSY, **quick)
+        .then(desk.verify, [language, parts["open"]], [parts["note"]], **heavy)
     )
     verifying.then(js=IDLE, **quick)
-    stopped = f"() => [...({IDLE})(), {json.dumps(_status('status.stopped'))}]"
+    stopped = json.dumps(f'<p class="gk-status" role="status">{both("status.stopped")}</p>')
     parts["stop"].click(
-        fn=None, cancels=[drawing, verifying], **private, queue=False
+        fn=None,
+        js=f"() => [...({IDLE})(), {stopped}]",
+        outputs=[*buttons, parts["status"]],
+        cancels=[drawing, verifying],
+        queue=False,
+        **private,
     )
-    parts["stop"].click(fn=None, js=stopped, outputs=[*buttons, parts["status"]], **private)
     gr.api(desk.endpoint, api_name="generate", **HEAVY)
 
 
@@ -135,7 +147,12 @@ def _prompt_events(desk: Desk, language: Any, controls: Controls, parts: dict[st
     texts = [controls["prompt"], controls["negative_prompt"]]
     for text in texts:
         text.change(
-            desk.notice, texts, parts["notice"], preprocess=False, trigger_mode="always_last", **LIGHT
+            desk.notice,
+            texts,
+            parts["notice"],
+            preprocess=False,
+            trigger_mode="always_last",
+            **LIGHT,
         )
     parts["examples"].click(_chosen, None, controls["prompt"], **LIGHT)
     parts["surprise"].click(desk.surprise, language, controls["prompt"], preprocess=False, **LIGHT)
@@ -154,15 +171,14 @@ def _receipt_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
     parts["link"].click(fn=None, inputs=settings, outputs=[note], js=js, api_visibility="private")
 
 
-def _memory(
-    blocks: gr.Blocks, desk: Desk, language: Any, saved: Any, settings: list[Any]
-) -> None:
+def _memory(blocks: gr.Blocks, desk: Desk, language: Any, saved: Any, settings: list[Any]) -> None:
     """Opens with the settings of the link or of the last visit, and saves every change."""
     inputs = {"inputs": [language, saved], "outputs": settings}
     js = "(language, saved) => [genkit.language(), saved]"
     loading = blocks.load(desk.restore, js=js, preprocess=False, **inputs, **LIGHT)
     save = {"fn": None, "inputs": settings, "outputs": [saved], "js": SAVE, "queue": False}
-    loading.then(api_visibility="private", **save)
+    opened = f"(...values) => {{ genkit.opened(); return ({SAVE})(...values); }}"
+    loading.then(api_visibility="private", **save | {"js": opened})
     for control in settings:
         control.change(api_visibility="private", show_progress="hidden", **save)
 
@@ -176,17 +192,15 @@ def _reuse(last: int | None, seed: Any) -> tuple[Any, bool]:
     return (seed if last is None else last), False
 
 
-def _status(key: str) -> str:
-    return f'<p class="gk-status" role="status">{both(key)}</p>'
-
-
 def _chips() -> str:
     """The example prompts of each language, of which the page shows one language's."""
     chips = []
     for language in LANGUAGES:
         for key in EXAMPLES:
             text = html.escape(locale(language)[key])
-            chips.append(f'<button type="button" lang="{language}" data-prompt="{text}">{text}</button>')
+            chips.append(
+                f'<button type="button" lang="{language}" data-prompt="{text}">{text}</button>'
+            )
     return f'<div class="gk-chips"><span>{both("examples.heading")}</span>{"".join(chips)}</div>'
 
 

@@ -143,7 +143,9 @@ def compare(first: Image.Image, second: Image.Image) -> Difference:
         Refused: They differ in size.
     """
     if first.size != second.size:
-        raise Refused("receipt.size", value=f"{first.size[0]}×{first.size[1]}", limit=second.size[0])
+        raise Refused(
+            "receipt.size", value=f"{first.size[0]}×{first.size[1]}", limit=second.size[0]
+        )
     a, b = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (first, second))
     apart = np.abs(a - b)
     return Difference(int(apart.max()), float((apart.max(axis=-1) > 0).mean()))

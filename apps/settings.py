@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.text import LANGUAGES, Pair, locale, say
+from genkit.generate import LIMITS as MODEL
+from genkit.generate import MAX_SEED
 
 __all__ = [
     "DEFAULTS",
@@ -31,16 +33,14 @@ __all__ = [
     "known",
 ]
 
-MAX_SEED = 2**31 - 1
-"""Largest seed, as in the Hub's text-to-image template (int32)."""
-MAX_CHARACTERS = 1000
+MAX_CHARACTERS = int(MODEL["characters"][1])
 """Longest prompt, in characters after NFC normalisation."""
 
 LIMITS: Mapping[str, tuple[int, int]] = {
     "n": (1, 8),
-    "seed": (0, MAX_SEED),
-    "guidance_scale": (0, 20),
-    "num_inference_steps": (1, 100),
+    "seed": (0, MAX_SEED),  # int32, as in the Hub's text-to-image template
+    "guidance_scale": (int(MODEL["guidance"][0]), int(MODEL["guidance"][1])),
+    "num_inference_steps": (int(MODEL["steps"][0]), int(MODEL["steps"][1])),
 }
 """Smallest and largest value of every number."""
 

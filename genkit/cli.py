@@ -1,6 +1,7 @@
 """The command line: one function a command, its signature is the interface.
 
-    python -m genkit world | train | sample | list | evaluate | doctor | app      (--help for each)
+    python -m genkit world | train | sample | list | evaluate | publish | doctor | app
+    python -m genkit COMMAND --help
 
 What a program reads goes to standard output (pictures of `sample`: one JSON line each; --json: one
 JSON value in the last line); progress and remarks go to standard error. Exit status: 0 done, 2 a
@@ -12,15 +13,27 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from json import dumps
 from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["COMMANDS", "app", "doctor", "evaluate", "list_", "main", "sample", "train", "world"]
+__all__ = [
+    "COMMANDS",
+    "app",
+    "doctor",
+    "evaluate",
+    "list_",
+    "main",
+    "publish",
+    "sample",
+    "train",
+    "world",
+]
 
-MISTAKES = (ValueError, TypeError, OSError, ImportError)
+MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 FACTS = ("prompt", "seed", "steps", "nfe", "seconds", "sha256")  # of a picture, for programs
 BATCH = 8
 
@@ -177,16 +190,36 @@ def evaluate(
 
     Args:
         name: Name or folder of a checkpoint.
-        metric: What to measure: prompt-fidelity, psnr or labels.
+        metric: What to measure: psnr, labels, prompt-fidelity or prompt-fidelity-held-out.
         n: Pictures or prompts; the metric's own number where it is not told.
         seed: Seed of the first one in the test split.
         json: Print one JSON object in the last line, for programs.
     """
     from genkit import evaluate as evaluation
 
-    report = evaluation.evaluate(name, metric, n, seed)
+    report = evaluation.evaluate(name, metric, n, seed, _drawing(name))
     facts = report.json()
     print(dumps(facts) if json else "\n".join(f"{key}: {value}" for key, value in facts.items()))
+
+
+def publish(
+    recipe: str, /, *, run: Path | None = None, out: Path | None = None, json: bool = False
+) -> None:
+    """Turn a finished run into a checkpoint with a card: measured numbers, sheet, hash.
+
+    Args:
+        recipe: Name of the recipe.
+        run: Folder of the run; runs/RECIPE by default.
+        out: Folder of the checkpoint; checkpoints/RECIPE by default.
+        json: Print one JSON object per measured number, for programs.
+    """
+    from genkit import publish as publication
+
+    out = out or Path("checkpoints") / recipe
+    run = run or Path("runs") / recipe
+    for report in publication.publish(recipe, run, out, _drawing(str(out))):
+        print(dumps(report.json()) if json else f"{report.metric}: {report.value:.4g}")
+    print(out, file=sys.stderr)
 
 
 def doctor(*, port: int = 7860, json: bool = False) -> None:
@@ -239,6 +272,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "list": list_,
     "evaluate": evaluate,
+    "publish": publish,
     "doctor": doctor,
     "app": app,
 }
@@ -273,6 +307,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(kind + _sentence(error))
         return 2 if mistake else 1
     return 0
+
+
+def _drawing(name: str) -> Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]:
+    """How a text-to-image checkpoint draws prompts, at the defaults; loaded at the first call."""
+
+    from genkit.generate import Picture, TextToImage
+
+    model = cache(lambda: TextToImage.from_pretrained(name))
+
+    def draw(prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[Image.Image]:
+        for first in range(0, len(prompts), BATCH):
+            some = slice(first, first + BATCH)
+            for event in model()(list(prompts[some]), seeds=list(seeds[some])):
+                if isinstance(event, Picture):
+                    yield event.image
+
+    return draw
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
     psnr                       an autoencoder: 10·log10(255²/MSE) of test pictures, mean, in dB
     labels                     a reader: share of the scene's labels that it reads right
+    captions                   a text encoder: share of what a caption asks for that it reads right
     prompt-fidelity            text to image: captions of test scenes are drawn, the reader says
                                what it sees, and the value is (attributes found)/(attributes asked)
     prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
@@ -32,9 +33,11 @@ from genkit.data.picturebook.ask import Ask, Check
 from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_uint8, to_unit
+from genkit.distributions import Categorical
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
+from genkit.models.text import TextEncoder
 from genkit.runtime import detect, prepare
 
 __all__ = ["METRICS", "Draw", "Prompt", "Report", "evaluate", "fidelity", "prompts", "read"]
@@ -136,6 +139,23 @@ def _labels(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     return Report(name, "labels", shares.mean().item(), n, {"whole scenes": whole} | by_name)
 
 
+def _captions(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    model = hub.load(name)
+    encoder = model.text_encoder if isinstance(model, LatentDiffusion) else model
+    if not isinstance(encoder, TextEncoder):
+        raise ValueError(f"{name} reads no captions: captions measures book_text, say.")
+    asked = list(prompts(n, seed))
+    with torch.no_grad():
+        seen = _likeliest(encoder.read(encoder.encode([prompt.text for prompt in asked])))
+    pairs = list(zip(asked, seen, strict=True))
+    details = {
+        language: _share([c for p, s in pairs if p.language == language for c in p.ask.check(s)])
+        for language in LANGUAGES
+    }
+    value = _share([check for p, s in pairs for check in p.ask.check(s)])
+    return Report(name, "captions", value, n, details)
+
+
 def _fidelity(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     return fidelity(name, "prompt-fidelity", list(prompts(n, seed)), draw)
 
@@ -206,7 +226,10 @@ def _pair(ask: Ask) -> tuple[str, str] | None:
 def read(reader: Reader, picture: UInt8[Tensor, "B 3 H W"]) -> list[Scene]:
     """The scenes that the reader sees: the likeliest class of every label."""
     weight = next(reader.parameters())
-    answers = reader(to_unit(picture).to(weight.device, weight.dtype))
+    return _likeliest(reader(to_unit(picture).to(weight.device, weight.dtype)))
+
+
+def _likeliest(answers: Mapping[str, Categorical]) -> list[Scene]:
     likely = {name: answer.logits.argmax(dim=-1).tolist() for name, answer in answers.items()}
     rows = [dict(zip(likely, row, strict=True)) for row in zip(*likely.values(), strict=True)]
     return [Scene.from_labels(row) for row in rows]
@@ -241,6 +264,7 @@ def _share(checks: Sequence[Check]) -> float:
 METRICS: Mapping[str, Callable[[str, int, int, Draw | None], Report]] = {
     "psnr": _psnr,
     "labels": _labels,
+    "captions": _captions,
     "prompt-fidelity": _fidelity,
     "prompt-fidelity-held-out": _fidelity_held_out,
 }

@@ -100,6 +100,7 @@ class Reconstruction:
         }
         yield Loss("model", parts["pixels"] + parts["edges"] + self.beta * parts["kl"], parts)
 
+
 class Reading:
     """Maximum likelihood of a scene's labels: −log p(labels | picture or caption), label by label.
 

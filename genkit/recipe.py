@@ -109,7 +109,7 @@ def override(recipe: Recipe, **changes: object) -> Recipe:
             raise ValueError(f"{name!r} cannot be changed; change one of {', '.join(scalar)}")
         if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
             raise TypeError(f"{name} must be {kinds[name].__name__}, not {value!r}")
-    return replace(recipe, **changes)
+    return replace(recipe, **{name: kinds[name](value) for name, value in changes.items()})
 
 
 @dataclass(frozen=True)

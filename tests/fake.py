@@ -54,7 +54,9 @@ class FakeTextToImage:
                 time.sleep(self.delay)
                 self.steps_done += 1
                 pairs = zip(noises, images)
-                yield Preview(step, steps, tuple(Image.blend(a, b, step / steps) for a, b in pairs))
+                yield Preview(
+                    step, steps, tuple(Image.blend(a, b, step / steps) for a, b in pairs)
+                )
             for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds)):
                 sha256 = hashlib.sha256(image.tobytes()).hexdigest()
                 yield Picture(index, image, prompt, seed, steps, 2 * steps, 0.1, sha256)

@@ -43,7 +43,9 @@ class TextToImage:
             raise FileNotFoundError(f"there is no checkpoint {name!r};\n name one of: tiny")
         return cls()
 
-    def __call__(self, prompts, negative, seeds, steps, guidance, sampler, size) -> Iterator:
+    def __call__(
+        self, prompts, seeds, negative="", steps=20, guidance=3.0, sampler="euler", size=32
+    ) -> Iterator:
         assert len(prompts) == len(seeds) <= 8
         yield SimpleNamespace(step=1, steps=steps, images=())  # a preview is passed over
         for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
@@ -173,6 +175,68 @@ def test_world_draws_the_same_sheet_again(tmp_path, capsys):
         assert main(["world", "--seed", "7", "--n", "4", "--size", "64", "--out", str(path)]) == 0
     assert sheets[0].read_bytes() == sheets[1].read_bytes()
     assert capsys.readouterr().out.split() == [str(path) for path in sheets]
+
+
+def test_train_overrides_the_recipe_and_shows_the_losses(monkeypatch, tmp_path, capsys):
+    from genkit import train as training
+
+    seen = {}
+
+    def train(plan, folder, resume):
+        seen.update(plan=plan, folder=folder, resume=resume)
+        for step in range(1, plan.steps + 1):
+            losses = {"model": 1 / step, "model.norm": 2.0}
+            yield training.Progress(step, plan.steps, losses, float(step))
+
+    monkeypatch.setattr(training, "train", train)
+    options = ["--steps", "3", "--lr", "0.5", "--folder", str(tmp_path), "--resume"]
+    assert main(["train", "book128_autoencoder", *options]) == 0
+    output = capsys.readouterr()
+    plan = seen["plan"]
+    assert (plan.name, plan.steps, plan.lr) == ("book128_autoencoder", 3, 0.5)
+    assert seen["resume"] is True and seen["folder"] == tmp_path
+    assert output.out.strip() == str(tmp_path)
+    assert "3/3" in output.err and "model=0.333" in output.err and "norm" not in output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "nothing"], "nothing"),
+        (["train", "book128_autoencoder", "--steps", "0"], "steps"),
+        (["train", "book128_autoencoder", "--lr", "nan"], "lr"),
+        (["evaluate", "book128_latent", "--metric", "beauty"], "beauty"),
+        (["evaluate", "nothing", "--metric", "psnr"], "nothing"),
+        (["publish", "nothing"], "nothing"),
+    ],
+)
+def test_mistakes_of_training_and_measuring(arguments, word, capsys):
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert word in output.err and output.err.count("\n") == 1 and output.out == ""
+
+
+def test_evaluate_prints_one_json_object(generate, monkeypatch, capsys):
+    from genkit import evaluate as evaluation
+
+    def measured(name, metric, n, seed, draw):
+        drawn = list(draw(["a house"] * 10, range(10)))  # more than one call of the model
+        assert [image.getpixel((0, 0))[0] for image in drawn] == list(range(10))
+        return evaluation.Report(name, metric, 0.5, n, {"en": 0.25})
+
+    monkeypatch.setattr(evaluation, "evaluate", measured)
+    request = ["evaluate", "tiny", "--metric", "prompt-fidelity", "--n", "10"]
+    assert main([*request, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts == {
+        "name": "tiny",
+        "metric": "prompt-fidelity",
+        "value": 0.5,
+        "n": 10,
+        "en": 0.25,
+    }
+    assert main(request) == 0
+    assert "value: 0.5" in capsys.readouterr().out
 
 
 def test_the_pages_get_what_was_asked(monkeypatch):

@@ -1,4 +1,4 @@
-"""Guidance: its ends are the two conditions, between them it is linear, and it costs what it says."""
+"""Guidance: its ends are the two conditions, it is linear between, and costs what it says."""
 
 import math
 

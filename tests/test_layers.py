@@ -5,6 +5,7 @@ Every file is parsed, not imported, so an import inside a function counts like a
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tokenize
@@ -34,17 +35,20 @@ genkit.models.text genkit.models.reader genkit.models.vqvae genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
-genkit.hub genkit genkit.bridge genkit.coding genkit.evaluate genkit.recipe genkit.train
+genkit.hub genkit genkit.bridge genkit.coding genkit.evaluate
+genkit.recipe genkit.train genkit.publish
 
 genkit.generate
 
 genkit.recipes genkit.doctor genkit.cli genkit.__main__
 """.split()
 
-# Where a module is found by its name: checkpoints name their class, `train` names its recipe,
-# the command line starts the pages, and these are found by the name in their address.
-BY_NAME = {"genkit.model", "genkit.train", "genkit.cli", "apps"}
+# Where a module is found by its name: checkpoints name their class, `train` and `publish` name a
+# recipe, the command line starts the pages, and these are found by the name in their address.
+BY_NAME = {"genkit.model", "genkit.train", "genkit.publish", "genkit.cli", "apps"}
 
+OPTIONAL = {"spaces", "tensorboard"}  # used where present, never needed
+DISTRIBUTION = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}  # where the names differ
 HEAVY = {"gradio", "diffusers", "transformers", "accelerate", "matplotlib", "plotly", "tyro"}
 PICKLES = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 SHELLS = {"subprocess", "pty", "commands"}
@@ -80,7 +84,8 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             base = ".".join(base + ([node.module] if node.module else []))
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield node.lineno, inner if inner in MODULES else base
+                whole = inner in MODULES or base == "importlib"
+                yield node.lineno, inner if whole else base
 
 
 def unit(module: str) -> str:
@@ -145,6 +150,21 @@ def test_every_genkit_import_exists():
     assert not wrong, "\n".join(wrong)
 
 
+def test_requirements_name_every_package_that_is_imported():
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^[A-Za-z0-9-]+", text, re.MULTILINE))
+    known = set(sys.stdlib_module_names) | {"genkit", "apps"} | OPTIONAL
+    used = {target.split(".")[0] for path in FILES for _, target in imports(path)} - known
+    assert {DISTRIBUTION.get(name, name) for name in used} <= listed
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_requirements_are_ranges_without_an_index(name):
+    """A Space brings its own packages and index: an exact pin or a host breaks its resolution."""
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        assert not re.search(r"://|index|find-links|==|@", line.partition("#")[0]), line
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_dangerous(path):
     """No pickle, no code from strings or the Hub, no shell."""
@@ -182,7 +202,7 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_size_and_form(path):
-    """Files ≤ 400 lines of code, functions ≤ 40 without their docstring, ≤ 12 parameters, `__all__`."""
+    """Files ≤ 400 lines of code, functions ≤ 40 without docstring, ≤ 12 parameters, `__all__`."""
     module, wrong = tree(path), []
     lines = code_lines(path)
     if lines > 400:

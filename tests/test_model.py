@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
 from genkit.diffusion.denoise import Denoiser, Flow
 from genkit.diffusion.schedule import Rectified
 from genkit.model import Model, build, describe, fingerprint
 from genkit.models.autoencoder import Autoencoder
 from genkit.nn.unet import UNet
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 
 def small() -> Autoencoder:

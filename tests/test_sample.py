@@ -23,7 +23,7 @@ from genkit.distributions import Dirac
 
 SCHEDULES = [LinearBeta(), Cosine(), Rectified(), Rectified(shift=3.0)]
 SAMPLERS = [DDPM(), DDIM(), DDIM(eta=0.5), Euler(), Heun(), DPMPP2M()]
-MEAN, STD = 0.3, 0.5
+MEAN, STD = 0.3, 0.8
 
 
 class Gaussians:
@@ -89,17 +89,21 @@ def test_from_pure_noise_to_data(schedule, sampler, grid, rng):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samples_have_the_moments_of_the_data(schedule, sampler):
+@pytest.mark.parametrize(
+    ("sampler", "tolerance"),
+    [(DDPM(), 0.06), (DDIM(), 0.04), (DDIM(eta=0.5), 0.05), (Heun(), 0.02), (DPMPP2M(), 0.02)],
+)
+def test_samples_have_the_moments_of_the_data(schedule, sampler, tolerance):
     rngs = _rngs(*range(8))
     x = noise(rngs, (1, 64, 64))
     x = sampler(Gaussians(schedule), x, 100, rngs=rngs)
+    # 32,768 draws tell the deviation to 0.4 %; the rest is the bias of 100 steps, ∝ 1/n or 1/n².
     assert x.mean().item() == pytest.approx(MEAN, abs=0.02)
-    assert x.std().item() == pytest.approx(STD, rel=0.03)
+    assert x.std().item() == pytest.approx(STD, rel=tolerance)
 
 
 def test_heun_is_finite_from_the_start_of_a_cosine_schedule():
-    """σ/α falls from 20,000 to 15 in the first of 20 steps: in that coordinate Heun would explode."""
+    """σ/α falls from 20,000 to 15 in the first step: in that coordinate Heun would explode."""
     x = noise(_rngs(0), (1, 8, 8))
     x0 = Heun()(Gaussians(Cosine()), x, 20)
     assert (x0 - (MEAN + STD * x)).abs().max() < 0.1
@@ -337,11 +341,14 @@ def test_the_loop_is_lazy():
     states.close()
 
 
-def test_starting_from_a_picture_keeps_it():
-    schedule, x0 = LinearBeta(), torch.full((1, 1, 4, 4), MEAN)
-    x = schedule.diffuse(x0, torch.tensor([0.05]), noise(_rngs(0), (1, 4, 4)))
-    *_, state = DDIM().trajectory(Gaussians(schedule), x, 4, start=0.05)
-    assert (state.x - x0).abs().max() < 0.1
+def test_starting_from_a_noisy_picture_follows_the_flow_from_there():
+    x0 = torch.full((1, 1, 4, 4), MEAN, dtype=torch.float64)
+    for schedule in SCHEDULES:
+        x = schedule.diffuse(x0, torch.tensor([0.4]), noise(_rngs(0), (1, 4, 4), torch.float64))
+        alpha, sigma = (c.item() for c in schedule(torch.tensor(0.4, dtype=torch.float64)))
+        exact = MEAN + STD * (x - alpha * MEAN) / math.hypot(alpha * STD, sigma)
+        *_, state = DPMPP2M().trajectory(Gaussians(schedule), x, 50, start=0.4)
+        torch.testing.assert_close(state.x, exact, rtol=0, atol=0.01)
 
 
 def test_noise_is_a_seed_whatever_the_dtype_and_advances():

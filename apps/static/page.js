@@ -115,5 +115,6 @@
   // The page stays invisible until its language is known, but never for long.
   root.lang = language();
   setTimeout(() => root.classList.add("gk-ready"), 2500);
-  window.genkit = { language, speak, toggle, link };
+  const opened = () => root.classList.add("gk-open"); // the settings are in their places
+  window.genkit = { language, speak, toggle, link, opened };
 })();

@@ -8,6 +8,10 @@ the side, where a convolution costs a sixteenth of what it costs on pixels: on a
 not the sampler, would otherwise dominate text-to-image. The last convolution is linear (no tanh,
 which would make pure colours unreachable): clamp to [−1, 1] when the picture is used.
 
+Each net is a linear map plus a convolutional residual that starts at zero. `principal` sets the
+linear maps to the principal components of 8×8 patches, the best linear code there is, so that
+training starts where a linear autoencoder ends.
+
 A diffusion model wants latents of unit variance. `calibrate` stores the mean and the standard
 deviation of each channel over a training set, and
 
@@ -21,15 +25,17 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from genkit.distributions import Dirac, Gaussian
 from genkit.model import Model
 from genkit.nn.convnet import ConvBlock, Patchify, Unpatchify
-from genkit.nn.layers import full
+from genkit.nn.layers import full, zeros
 
 __all__ = ["Autoencoder", "Coded"]
 
@@ -77,8 +83,9 @@ class Autoencoder(Model):
             Patchify(fine, coarse, 2),
             *(ConvBlock(coarse) for _ in range(encoder_blocks[1])),
             nn.SiLU(),
-            nn.Conv2d(coarse, 2 * channels, 3, padding=1),
+            zeros(nn.Conv2d(coarse, 2 * channels, 3, padding=1)),
         )
+        self.linear_encoder = Patchify(3, channels, self.factor)
         fine, coarse = decoder
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, coarse, 3, padding=1),
@@ -86,8 +93,9 @@ class Autoencoder(Model):
             Unpatchify(coarse, fine, 2),
             *(ConvBlock(fine) for _ in range(decoder_blocks[0])),
             nn.SiLU(),
-            Unpatchify(fine, 3, 4, kernel=3),
+            zeros(Unpatchify(fine, 3, 4, kernel=3)),
         )
+        self.linear_decoder = Unpatchify(channels, 3, self.factor)
         self.register_buffer("shift", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
@@ -103,19 +111,45 @@ class Autoencoder(Model):
                 f"The picture is {width}×{height}; its sides must be multiples of {self.factor}: "
                 f"pad or resize it, for example to {_round(width)}×{_round(height)}."
             )
-        mean, log_std = full(self.encoder(x.to(self._dtype))).chunk(2, dim=1)
+        x = x.to(self._dtype)
+        mean, log_std = full(self.encoder(x)).chunk(2, dim=1)
+        # std starts at e⁻⁴: noise as large as the latents would drown the principal components.
         # The limits keep exp and log finite in float32; training never gets near them.
-        return Gaussian(mean, log_std.clamp(-12.0, 6.0).exp())
+        std = (log_std - 4).clamp(-12.0, 6.0).exp()
+        return Gaussian(mean + full(self.linear_encoder(x)), std)
 
     def decode(self, z: Float[Tensor, "B C h w"]) -> Dirac:
         """Returns p(x | z), a point mass on the picture g(z), about [−1, 1], not clamped."""
-        return Dirac(full(self.decoder(z.to(self._dtype))))
+        z = z.to(self._dtype)
+        return Dirac(full(self.decoder(z)) + full(self.linear_decoder(z)))
 
     def forward(self, x: Float[Tensor, "B 3 H W"], rng: torch.Generator | None = None) -> Coded:
         """Encodes, draws z with `rng` (without one, z is the mean), and decodes."""
         posterior = self.encode(x)
         z = posterior.mean if rng is None else posterior.sample(rng)
         return Coded(posterior, z, self.decode(z))
+
+    @torch.no_grad()
+    def principal(self, x: Float[Tensor, "B 3 H W"]) -> Self:
+        """Sets the linear maps to the whitened principal components of the pictures' patches.
+
+        References:
+            Neural Networks and Principal Component Analysis: Learning from Examples Without Local
+                Minima (Baldi and Hornik, 1989; what a linear autoencoder learns)
+        """
+        patches = F.pixel_unshuffle(x, self.factor).flatten(2).transpose(1, 2).flatten(0, 1)
+        mean = patches.mean(dim=0)
+        covariance = torch.cov((patches - mean).T.double())
+        variance, directions = torch.linalg.eigh(covariance)  # in ascending order
+        channels = len(self.shift)
+        std = variance[-channels:].flip(0).sqrt().float()
+        directions = directions[:, -channels:].flip(1).T.float()  # "C D", D = 3·8·8
+        code = directions / std[:, None]
+        self.linear_encoder.weight.copy_(code.view_as(self.linear_encoder.weight))
+        self.linear_encoder.bias.copy_(-code @ mean)
+        self.linear_decoder.conv.weight.copy_((directions * std[:, None]).T[:, :, None, None])
+        self.linear_decoder.conv.bias.copy_(mean)
+        return self
 
     @torch.no_grad()
     def calibrate(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:

@@ -1,13 +1,19 @@
 """A picture of 128² becomes the labels of its scene: the ruler of prompt fidelity."""
 
-import torch
+import random
 
-from genkit.data.picturebook.scene import SPLITS
+import numpy as np
+import torch
+from PIL import Image
+
+from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import Pictures, to_unit
 from genkit.distributions import Categorical
+from genkit.evaluate import read
 from genkit.models.reader import Reader
 from genkit.objectives import Batch, Reading
 from genkit.recipe import Recipe
+from genkit.sheet import sheet
 
 __all__ = ["RECIPE"]
 
@@ -23,13 +29,25 @@ def objective(model: Reader) -> Reading:
     return Reading(model, answer)
 
 
+@torch.no_grad()
+def drawn(net: Reader) -> Image.Image:
+    """Eight test pictures, each with a sentence made of nothing but what the reader sees."""
+    pictures = [Scene.random(seed).render(128) for seed in SPLITS["test"][:8]]
+    array = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    scenes = read(net, array.permute(0, 3, 1, 2))
+    captions = [scene.caption(random.Random(1), "en") for scene in scenes]
+    return sheet(pictures, captions, columns=8)
+
+
 RECIPE = Recipe(
     name="book128_reader",
     model=Reader,
     objective=objective,
     data=lambda: Pictures(SPLITS["train"][:60_000], 128),
-    steps=2200,
+    steps=1600,
     batch=64,
     lr=1e-3,
     warmup=200,
+    betas=(0.9, 0.95),
+    sheet=drawn,
 )

@@ -135,18 +135,20 @@ def _best(asked: Sequence[ThingAsk], seen: Sequence[Thing]) -> list[tuple[Check,
     """The checks of all asks for one kind under the best assignment of what was seen."""
     owners = [place for place, thing in enumerate(asked) for _ in range(_wanted(thing))]
     spare = max(0, len(seen) - len(owners))
+    tried = asked[: owners[:_MOST][-1] + 1] if owners else asked
+    rest = [tuple(_check(thing, [], 0, seen)) for thing in asked[len(tried) :]]
     best: list[tuple[Check, ...]] = []
     for slots in _assignments(min(len(owners), _MOST), len(seen)):
-        given: list[list[Thing | None]] = [[] for _ in asked]
-        for wish, owner in enumerate(owners):
+        given: list[list[Thing | None]] = [[] for _ in tried]
+        for wish, owner in enumerate(owners[:_MOST]):
             given[owner].append(seen[slots[wish]] if wish in slots else None)
         checks = [
             tuple(_check(thing, have, spare, seen))
-            for thing, have in zip(asked, given, strict=True)
+            for thing, have in zip(tried, given, strict=True)
         ]
         if not best or _score(checks) > _score(best):
             best = checks
-    return best
+    return best + rest
 
 
 def _assignments(wishes: int, seen: int) -> Iterator[dict[int, int]]:

@@ -18,7 +18,7 @@ from .phrases import balloon_phrase, pick, thing_phrase
 from .plan import everything, plan
 from .scene import Scene
 from .scenery import SCENE_WORDS
-from .words import Choice, Language, fold
+from .words import LANGUAGES, Choice, Language, fold
 
 __all__ = ["EXAMPLES", "canonical", "caption", "describe"]
 
@@ -54,7 +54,7 @@ EXAMPLES: dict[Language, tuple[str, ...]] = {
 """Prompts that show what the picture book can draw."""
 
 
-def caption(scene: Scene, rng: random.Random, language: Language) -> str:
+def caption(scene: Scene, rng: random.Random, language: str) -> str:
     """One of very many captions of this scene.
 
     Args:
@@ -65,12 +65,13 @@ def caption(scene: Scene, rng: random.Random, language: Language) -> str:
     Raises:
         ValueError: If the language is another one.
     """
-    if language not in _AND:
+    tongue = next((known for known in LANGUAGES if known == language), None)
+    if tongue is None:
         raise ValueError(f"language {language!r} is not spoken here; use 'en' or 'vi'")
-    ask = plan(scene, rng, language)
+    ask = plan(scene, rng, tongue)
     stars = scene.time == "night" and scene.weather == "clear"
     for _ in range(20):
-        text = describe(ask, rng, language, stars)
+        text = describe(ask, rng, tongue, stars)
         if len(text.replace(",", " ,").split()) <= _LONGEST:
             break
         ask = _shorter(ask, rng)

@@ -44,8 +44,8 @@ class Item:
     """A word or phrase of the vocabulary, or a word outside it.
 
     Args:
-        role: "scene", "balloon", "kind", "part", "colour", "size", "slot", "number", "several", "sky",
-            "and", "with", "article", "no", "parted", "filler", "stop" (a comma or full stop) or
+        role: "scene", "balloon", "kind", "part", "colour", "size", "slot", "number", "several",
+            "sky", "and", "with", "article", "no", "parted", "filler", "stop" (a comma or full stop) or
             "unknown".
         value: The label, the kind, the part or the number, if the role has one.
         choice: The accepted values of a scene word, a colour, a size or a slot.

@@ -206,7 +206,8 @@ SCENE_WORDS: Mapping[tuple[str, Choice], Mapping[Language, Words]] = {
         ),
         Words(
             "trước dãy núi tuyết|trước những ngọn núi tuyết|dưới chân núi tuyết",
-            "núi tuyết|núi phủ tuyết|dãy núi tuyết|những ngọn núi tuyết|núi có tuyết|ngọn núi tuyết",
+            "núi tuyết|núi phủ tuyết|dãy núi tuyết|những ngọn núi tuyết|núi có tuyết"
+            "|ngọn núi tuyết",
         ),
     ),
     ("mountains", ("bare", "snowy")): _pair(

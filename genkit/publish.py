@@ -1,0 +1,147 @@
+"""From a finished run to a checkpoint with its card: what everybody should know about the weights.
+
+    publish("book128_reader", Path("runs/book128_reader"), Path("checkpoints/book128_reader"))
+
+copies the export of a run, measures it, and writes README.md (what it is, data, recipe, steps, time
+and machine, numbers with the commands that print them, hash) and sheet.png beside the weights. No
+number on a card is typed by hand.
+"""
+
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from genkit.data.picturebook.scene import VERSION
+from genkit.evaluate import Draw, Report, evaluate
+from genkit.model import Model
+from genkit.recipe import Recipe
+from genkit.store import existing
+from genkit.train import find
+
+__all__ = ["MEASURED", "publish"]
+
+MEASURED = {
+    "autoencoder": ("psnr",),
+    "reader": ("labels",),
+    "text": ("captions",),
+    "latent": ("prompt-fidelity", "prompt-fidelity-held-out"),
+}
+"""The metrics on the card of each family."""
+
+PAUSE = 900.0
+"""Seconds between two logged losses above which a run is taken to have been stopped."""
+
+
+def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) -> list[Report]:
+    """Writes the checkpoint of a run and its card.
+
+    Args:
+        name: Of the recipe.
+        run: Folder of the finished run (`genkit.train`).
+        checkpoint: Where the checkpoint goes; weights that are there are replaced.
+        draw: How to ask for pictures, for text to image (see `genkit.evaluate`).
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ValueError: If the run is not finished.
+    """
+    recipe = find(name)
+    state = json.loads((existing(run / "state") / "state.json").read_bytes())
+    if state["step"] < recipe.steps:
+        raise ValueError(
+            f"{run} stands at step {state['step']} of {recipe.steps}; resume it to the end, or "
+            "shorten the recipe."
+        )
+    model = Model.from_pretrained(run / "export").eval()
+    model.save_pretrained(checkpoint, recipe.dtype)
+    if recipe.sheet is not None:
+        recipe.sheet(Model.from_pretrained(checkpoint).eval()).save(checkpoint / "sheet.png")
+    family = type(model).__module__.rpartition(".")[2]
+    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
+    card = _card(recipe, model, run, checkpoint, reports)
+    (checkpoint / "README.md").write_text(card, encoding="utf-8")
+    return reports
+
+
+def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: list[Report]) -> str:
+    record = json.loads((checkpoint / "config.json").read_bytes())
+    about = inspect.getdoc(inspect.getmodule(type(model)))
+    assert about is not None
+    lines = [
+        "---\nlicense: apache-2.0\nlibrary_name: genkit\ntags: [genkit, picturebook]\n---",
+        f"# {recipe.name}",
+        inspect.cleandoc(_recipe_text(recipe)),
+        "![sheet](sheet.png)" if recipe.sheet else "",
+        f"```python\nimport genkit\n\nmodel = genkit.load({recipe.name!r})\n```",
+        "## Numbers",
+        _numbers(recipe.name, reports),
+        "## How it was made",
+        _facts(recipe, model, run),
+        "## Files",
+        "\n".join(f"- `{name}`: SHA-256 `{sha}`" for name, sha in record["weights"].items()),
+        f"The whole checkpoint has the hash `{record['sha256']}`; loading verifies it.",
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    module = inspect.getmodule(recipe.model) or inspect.getmodule(recipe.objective)
+    from importlib import import_module
+
+    del module
+    return inspect.getdoc(import_module(f"genkit.recipes.{recipe.name}")) or ""
+
+
+def _numbers(name: str, reports: list[Report]) -> str:
+    rows = ["| metric | value | n | command |", "|---|---|---|---|"]
+    for report in reports:
+        unit = " dB" if report.metric == "psnr" else ""
+        share = report.metric != "psnr"
+        value = f"{100 * report.value:.1f} %" if share else f"{report.value:.2f}{unit}"
+        command = f"`python -m genkit evaluate {name} --metric {report.metric} --json`"
+        rows.append(f"| {report.metric} | {value} | {report.n} | {command} |")
+        for detail, number in report.details.items():
+            shown = f"{100 * number:.1f} %" if share else f"{number:.2f}{unit}"
+            rows.append(f"| … {detail} | {shown} | | |")
+    return "\n".join(rows)
+
+
+def _facts(recipe: Recipe, model: Model, run: Path) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    scalars = [
+        f"{f.name} {getattr(recipe, f.name)}"
+        for f in fields(recipe)
+        if f.name in ("steps", "batch", "lr", "warmup", "weight_decay", "ema", "clip", "seed")
+    ]
+    hours, machine = _time(run / "log"), _machine()
+    facts = {
+        "Data": f"the picture book, version {VERSION}, rendered from seeds of its train split; no "
+        "pair of kind and colour on the held-out list is in it",
+        "Recipe": f"`genkit/recipes/{recipe.name}.py`: `python -m genkit train {recipe.name}`",
+        "Settings": ", ".join(scalars),
+        "Parameters": f"{parameters:,}",
+        "Training time": f"{60 * hours:.0f} minutes of wall-clock time",
+        "Machine": machine,
+        "Stored as": str(recipe.dtype).removeprefix("torch."),
+    }
+    return "\n".join(f"- {key}: {value}." for key, value in facts.items())
+
+
+def _time(log: Path) -> float:
+    """Hours between the first and the last logged loss, pauses left out."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(log), size_guidance={"scalars": 0})
+    events.Reload()
+    times = sorted(event.wall_time for event in events.Scalars("model"))
+    gaps = (b - a for a, b in zip(times, times[1:], strict=False))
+    return sum(gap for gap in gaps if gap < PAUSE) / 3600
+
+
+def _machine() -> str:
+    from genkit.runtime import detect
+
+    return "; ".join(detect().reasons)

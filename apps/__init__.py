@@ -118,7 +118,8 @@ def launch(
     if (share or listen) and login is None:
         where = "on the internet" if share else "in your network"
         _say(
-            f"warning: everyone {where} who knows the address can use this; --auth user:pass asks for a login"
+            f"warning: everyone {where} who knows the address can use this; "
+            "--auth user:pass asks for a login"
         )
     os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "genkit-files"))
     from apps.common import embedded

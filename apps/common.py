@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from apps.settings import Refused
-from apps.text import LANGUAGES, Words, both, say
+from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit import __version__
 from genkit.data.picturebook import Scene
 from genkit.generate import Picture, Preview
@@ -39,7 +39,7 @@ __all__ = [
     "footer",
     "header",
     "html_part",
-    "say_warning",
+    "refusals",
     "told",
 ]
 
@@ -202,22 +202,22 @@ def told(language: Any) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        raise _error(known, error.say(known)) from error
+        raise _error(error.say(known)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _error(known, say(known, "error.memory")) from error
+        raise _error(say(known, "error.memory")) from error
     except FloatingPointError as error:
-        raise _error(known, say(known, "error.finite")) from error
+        raise _error(say(known, "error.finite")) from error
     except (ValueError, TypeError, OSError) as error:  # genkit's own sentences: a checkpoint, say
-        raise _error(known, say(known, "error.model", reason=str(error))) from error
+        raise _error(say(known, "error.model", reason=str(error))) from error
 
 
-def say_warning(language: Any, refused: Refused) -> None:
-    """Shows why a value was left out, in the visitor's language."""
-    known = language if language in tuple(LANGUAGES) else "en"
-    gr.Warning(html.escape(refused.say(known), quote=False), title=say(known, "warning.title"))
+def refusals(refused: Sequence[Refused]) -> str:
+    """The sentences about values that were left out, as HTML in both languages."""
+    pairs = (Pair(error.say("en"), error.say("vi")) for error in refused)
+    lines = (f'<p class="gk-note gk-warn">{both("notice.refused", sentence=p)}</p>' for p in pairs)
+    return "".join(lines)
 
 
-def _error(language: str, sentence: str) -> gr.Error:
-    title = say(language, "error.title")
-    text = html.escape(sentence, quote=False)
-    return gr.Error(text, title=title, duration=15, print_exception=False)
+def _error(sentence: str) -> gr.Error:
+    # Gradio 6 shows its own title, in English, whatever `title` says: page.css hides it.
+    return gr.Error(html.escape(sentence, quote=False), duration=15, print_exception=False)

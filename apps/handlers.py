@@ -26,7 +26,7 @@ from PIL import Image
 import genkit
 from apps import cards, receipt
 from apps.cards import Card, Mark
-from apps.common import WALL_CLOCK, Studio, say_warning, told
+from apps.common import WALL_CLOCK, Studio, refusals, told
 from apps.settings import (
     DEFAULTS,
     NAMES,
@@ -133,27 +133,24 @@ class Desk:
         generate.__doc__ = function.__doc__
         return generate
 
-    def restore(self, language: Any, saved: Any, request: gr.Request) -> list[Any]:
-        """The settings of the page's link, else those of the last visit, else the defaults."""
+    def restore(self, saved: Any, request: gr.Request) -> list[Any]:
+        """The settings of the page's link, else of the last visit, else the defaults; a note."""
         link = {SHORT[k]: v for k, v in _query(request).items() if k in SHORT}
         values = link or (saved if isinstance(saved, dict) else {})
         if "seed" in link:
             values["randomize_seed"] = False
         settings, refused = known(values, self.studio.samplers)
-        if link:  # what was saved may be of an older version: no word about it
-            for error in refused:
-                say_warning(language, error)
-        return list(vars(settings).values())
+        # What was saved may be of an older version: only a link is worth a word.
+        return [*vars(settings).values(), refusals(refused) if link else ""]
 
     def open_receipt(self, language: Any, path: Any) -> list[Any]:
         """The settings of a dropped picture and a note about it."""
         with told(language):
             found = receipt.read(Path(path))
             settings, refused = known(found.settings, self.studio.samplers)
-            for error in refused:
-                say_warning(language, error)
             key = "receipt.opened" if found.manifest else "receipt.foreign"
-            return [*vars(settings).values(), f'<p class="gk-note">{both(key)}</p>']
+            note = f'<p class="gk-note">{both(key)}</p>{refusals(refused)}'
+            return [*vars(settings).values(), note]
 
     def verify(self, language: Any, path: Any) -> Iterator[str]:
         """Draws the picture of a receipt again and compares it with the file, bit by bit."""
@@ -182,8 +179,7 @@ class Desk:
         try:
             texts = [check_text("prompt", prompt), check_text("negative_prompt", negative)]
         except Refused as error:
-            pair = Pair(error.say("en"), error.say("vi"))
-            return f'<p class="gk-note gk-warn">{both("notice.refused", sentence=pair)}</p>'
+            return refusals([error])
         unknown = [word for text in texts if text for word in parse(text).unknown]
         if not unknown:
             return ""

@@ -22,10 +22,10 @@ from apps.text import LANGUAGES, Words, both, locale
 __all__ = ["page"]
 
 STORAGE = {"storage_key": "genkit.prompt", "secret": "genkit: not secret, only fixed"}
-BUSY, IDLE = (
-    f"() => [{{__type__: 'update', interactive: {draw}}}, {{__type__: 'update', interactive: {stop}}}]"
-    for draw, stop in (("false", "true"), ("true", "false"))
-)
+_BUTTON = "{{__type__: 'update', interactive: {}}}"
+BUSY = f"() => [{_BUTTON.format('false')}, {_BUTTON.format('true')}]"
+IDLE = f"() => [{_BUTTON.format('true')}, {_BUTTON.format('false')}]"
+"""What [Draw, Stop] become, in the browser."""
 SAVE = f"(...values) => [Object.fromEntries({json.dumps(NAMES)}.map((k, i) => [k, values[i]]))]"
 EXAMPLES = tuple(f"example.{index}" for index in range(1, 5))
 
@@ -49,7 +49,7 @@ def page(blocks: gr.Blocks, studio: Studio) -> None:
     _drawing_events(desk, language, settings, parts)
     _prompt_events(desk, language, controls, parts)
     _receipt_events(desk, language, settings, parts)
-    _memory(blocks, desk, language, saved, settings)
+    _memory(blocks, desk, saved, settings, parts["status"])
     footer()
     follow(blocks, words, language)
 
@@ -124,13 +124,13 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
         .click(js=BUSY, **quick)
         .then(desk.draw, [language, *settings], outputs, preprocess=False, **heavy)
     )
-    drawing.then(js=IDLE, **quick)
+    _after(drawing, quick, parts["status"])
     verifying = (
         parts["verify"]
         .click(js=BUSY, **quick)
         .then(desk.verify, [language, parts["open"]], [parts["note"]], **heavy)
     )
-    verifying.then(js=IDLE, **quick)
+    _after(verifying, quick, parts["note"])
     stopped = json.dumps(f'<p class="gk-status" role="status">{both("status.stopped")}</p>')
     parts["stop"].click(
         fn=None,
@@ -141,6 +141,13 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
         **private,
     )
     gr.api(desk.endpoint, api_name="generate", **HEAVY)
+
+
+def _after(work: Any, quick: dict[str, Any], told: Any) -> None:
+    """The buttons as they were; Gradio's `then` does not follow an error, so both are told."""
+    work.then(js=IDLE, **quick)
+    failed = quick | {"outputs": [*quick["outputs"], told]}
+    work.failure(js=f"() => [...({IDLE})(), '']", **failed)
 
 
 def _prompt_events(desk: Desk, language: Any, controls: Controls, parts: dict[str, Any]) -> None:
@@ -171,11 +178,12 @@ def _receipt_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
     parts["link"].click(fn=None, inputs=settings, outputs=[note], js=js, api_visibility="private")
 
 
-def _memory(blocks: gr.Blocks, desk: Desk, language: Any, saved: Any, settings: list[Any]) -> None:
+def _memory(
+    blocks: gr.Blocks, desk: Desk, saved: Any, settings: list[Any], status: gr.HTML
+) -> None:
     """Opens with the settings of the link or of the last visit, and saves every change."""
-    inputs = {"inputs": [language, saved], "outputs": settings}
-    js = "(language, saved) => [genkit.language(), saved]"
-    loading = blocks.load(desk.restore, js=js, preprocess=False, **inputs, **LIGHT)
+    opening = {"inputs": [saved], "outputs": [*settings, status]} | LIGHT
+    loading = blocks.load(desk.restore, preprocess=False, **opening)
     save = {"fn": None, "inputs": settings, "outputs": [saved], "js": SAVE, "queue": False}
     opened = f"(...values) => {{ genkit.opened(); return ({SAVE})(...values); }}"
     loading.then(api_visibility="private", **save | {"js": opened})

@@ -3,7 +3,7 @@
 A picture is saved as a PNG with two text chunks,
 
     parameters   the settings in the notation of AUTOMATIC1111's web interface, for other programs
-    genkit       a JSON manifest: every setting, the model's SHA-256, versions, device, pixels' SHA-256
+    genkit       a JSON manifest: every setting, SHA-256 of model and pixels, versions, device
 
 `read` restores the settings from either (the manifest first); `compare` says whether a picture
 that was made again is the same to the last bit, and if not, by how much and why it may be.

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -114,7 +113,7 @@ class TextToImage:
         self.model = prepare(model, self.runtime)
 
     @classmethod
-    def from_pretrained(cls, name: str = "book128_latent", runtime: Runtime | None = None) -> Self:
+    def from_pretrained(cls, name: str = "book128_latent", runtime: Runtime | None = None) -> "TextToImage":
         """Loads a checkpoint by name, folder or Hub id.
 
         Raises:

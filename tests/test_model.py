@@ -385,7 +385,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing(tmp_path, rng):
         "    print(int(model.scale[0]), flush=True)\n"
     )
     small().save_pretrained(tmp_path / "m")
-    for wait in torch.rand(6, generator=rng).tolist():
+    for wait in torch.rand(3, generator=rng).tolist():
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         child.stdout.readline()
         time.sleep(0.1 * wait)

@@ -67,9 +67,7 @@
   }, true);
 
   // A picture that is dropped anywhere on the page goes to the field that reads receipts.
-  const field = () => document.querySelector("#gk-receipt-open input[type=file]")
-    || document.querySelector("input[type=file]#gk-receipt-open")
-    || document.querySelector(".gk-receipt input[type=file]");
+  const field = () => document.querySelector("#gk-receipts input[type=file]");
   const carries = (event) => [...(event.dataTransfer?.types || [])].includes("Files");
   document.addEventListener("dragover", (event) => {
     if (!carries(event) || !field()) return;

@@ -73,9 +73,7 @@ class Parametrization(ABC):
     """What the output of a backbone means.  Subclasses are frozen dataclasses of scalars."""
 
     @abstractmethod
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         """The four coefficients at noise levels (α, σ)."""
 
 
@@ -91,9 +89,7 @@ class Epsilon(Parametrization):
             https://arxiv.org/abs/2006.11239
     """
 
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         if bool((alpha == 0).any()):
             raise ValueError(
                 "Epsilon is undefined at alpha = 0, where x_t holds no data; "
@@ -107,9 +103,7 @@ class Epsilon(Parametrization):
 class X0(Parametrization):
     """F predicts the data x_0."""
 
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         one = torch.ones_like(alpha)
         return Coefficients(one, torch.zeros_like(alpha), one, _angle(alpha, sigma))
 
@@ -124,9 +118,7 @@ class V(Parametrization):
             https://arxiv.org/abs/2202.00512
     """
 
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         # α x_t − σ v = (α² + σ²) x_0;  the paper has α² + σ² = 1, a rectified schedule has not.
         power = alpha.square() + sigma.square()
         one = torch.ones_like(alpha)
@@ -142,9 +134,7 @@ class Flow(Parametrization):
             https://arxiv.org/abs/2210.02747
     """
 
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         total = alpha + sigma
         one = torch.ones_like(alpha)
         return Coefficients(one, 1 / total, -sigma / total, _angle(alpha, sigma))
@@ -175,9 +165,7 @@ class EDM(Parametrization):
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data is {self.sigma_data}; it must be positive and finite")
 
-    def coefficients(
-        self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]
-    ) -> Coefficients:
+    def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
         if bool(((alpha == 0) | (sigma == 0)).any()):
             raise ValueError(
                 "EDM is undefined at alpha = 0 or sigma = 0, where ln(sigma/alpha) is infinite; "

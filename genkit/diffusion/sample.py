@@ -20,7 +20,6 @@ Conventions
     Times and coefficients are float64 on the CPU; the state keeps its dtype and device.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from torch import Generator, Tensor
 
 from genkit.diffusion.denoise import NOTHING, Condition, Denoises
 from genkit.diffusion.grid import Grid, Uniform
-from genkit.diffusion.schedule import Schedule
+from genkit.diffusion.schedule import Level, Schedule
 from genkit.distributions import Distribution
 
 __all__ = [
@@ -42,19 +41,11 @@ __all__ = [
     "Estimate",
     "Euler",
     "Heun",
-    "Level",
     "Past",
     "Sampler",
     "State",
     "noise",
 ]
-
-
-class Level(NamedTuple):
-    """Signal and noise at one time, as numbers."""
-
-    alpha: float
-    sigma: float
 
 
 class Estimate(NamedTuple):
@@ -187,7 +178,7 @@ class DDPM(Sampler):
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
         x0 = _estimate(denoiser, x, t, cond)
         at, to = _levels(denoiser.schedule, t, s)
-        v = _transition_variance(at, to)
+        v = at.variance(to)
         keep = at.alpha / to.alpha * (to.sigma / at.sigma) ** 2
         x = keep * x + to.alpha * v / at.sigma**2 * x0
         return _stir(x, to.sigma / at.sigma * v**0.5, rngs), (Estimate(t, x0),)
@@ -228,7 +219,7 @@ class DDIM(Sampler):
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
         x0 = _estimate(denoiser, x, t, cond)
         at, to = _levels(denoiser.schedule, t, s)
-        tau = self.eta * to.sigma / at.sigma * _transition_variance(at, to) ** 0.5
+        tau = self.eta * to.sigma / at.sigma * at.variance(to) ** 0.5
         keep = max(to.sigma**2 - tau**2, 0.0) ** 0.5 / at.sigma  # of x_t, inside ε̂
         x = keep * x + (to.alpha - keep * at.alpha) * x0
         return _stir(x, tau, rngs), (Estimate(t, x0),)
@@ -337,8 +328,8 @@ class DPMPP2M(Sampler):
         at, to = _levels(denoiser.schedule, t, s)
         slope = x0
         if past and to.sigma > 0:
-            before, _ = _levels(denoiser.schedule, past[0].t, t)
-            r = _log_ratio(before, at) / _log_ratio(at, to)  # h'/h, ∞ after a start at α = 0
+            before = denoiser.schedule.level(past[0].t)
+            r = before.rise(at) / at.rise(to)  # h'/h, ∞ after a start at α = 0
             slope = x0 + (x0 - past[0].x0) / (2 * r)
         # −α_s (e^(−h) − 1) = α_s − α_t σ_s/σ_t, which needs no λ
         return _flow(x, slope, at, to), (Estimate(t, x0),)
@@ -370,14 +361,7 @@ class _Counted:
 
     def __init__(self, denoiser: Denoises) -> None:
         self.denoiser, self.nfe = denoiser, 0
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def passes(self) -> int:
-        return self.denoiser.passes
+        self.schedule, self.passes = denoiser.schedule, denoiser.passes
 
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
@@ -394,27 +378,13 @@ def _estimate(
 
 def _levels(schedule: Schedule, t: float, s: float) -> tuple[Level, Level]:
     """The levels at t and at s; a step to s = 0 lands on clean data."""
-    alpha, sigma = schedule(torch.tensor([t, s], dtype=torch.float64, device="cpu"))
-    at = Level(alpha[0].item(), sigma[0].item())
-    return at, Level(alpha[1].item(), sigma[1].item()) if s > 0 else Level(1.0, 0.0)
+    return schedule.level(t), schedule.level(s) if s > 0 else Level(1.0, 0.0)
 
 
 def _flow(x: Tensor, x0: Tensor, at: Level, to: Level) -> Tensor:
     """α_s x̂_0 + σ_s ε̂ without the division by σ_t inside ε̂."""
     keep = to.sigma / at.sigma
     return keep * x + (to.alpha - keep * at.alpha) * x0
-
-
-def _transition_variance(at: Level, to: Level) -> float:
-    """Var(x_t | x_s) = σ_t² − (α_t/α_s)² σ_s², ≥ 0 up to rounding."""
-    return max(at.sigma**2 - (at.alpha / to.alpha * to.sigma) ** 2, 0.0)
-
-
-def _log_ratio(a: Level, b: Level) -> float:
-    """λ_b − λ_a > 0; infinite from α_a = 0."""
-    if a.alpha == 0:
-        return math.inf
-    return math.log(b.alpha * a.sigma / (a.alpha * b.sigma))
 
 
 def _stir(x: Float[Tensor, "B C H W"], scale: float, rngs: Rngs) -> Float[Tensor, "B C H W"]:

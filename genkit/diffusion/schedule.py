@@ -28,12 +28,31 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Cosine", "Discrete", "LinearBeta", "Rectified", "Schedule", "spread"]
+__all__ = ["Cosine", "Discrete", "Level", "LinearBeta", "Rectified", "Schedule", "spread"]
+
+
+class Level(NamedTuple):
+    """Signal and noise at one time, as numbers."""
+
+    alpha: float
+    sigma: float
+
+    def variance(self, earlier: "Level") -> float:
+        """Var(x_t | x_s) = σ_t² − (α_t/α_s)² σ_s² of this t and an earlier s, ≥ 0."""
+        kept = self.alpha / earlier.alpha * earlier.sigma
+        return max(self.sigma**2 - kept**2, 0.0)
+
+    def rise(self, earlier: "Level") -> float:
+        """h = λ_s − λ_t > 0 from this t to an earlier s; infinite from α_t = 0."""
+        if self.alpha == 0:
+            return math.inf
+        return math.log(earlier.alpha * self.sigma / (self.alpha * earlier.sigma))
 
 
 class Schedule(ABC):
@@ -46,6 +65,11 @@ class Schedule(ABC):
     @abstractmethod
     def time(self, ratio: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """The t with σ_t/α_t = `ratio`, clamped to [0, 1] where no time has it."""
+
+    def level(self, t: float) -> Level:
+        """(α_t, σ_t) at one time, in double precision."""
+        alpha, sigma = self(torch.tensor(t, dtype=torch.float64, device="cpu"))
+        return Level(alpha.item(), sigma.item())
 
     def diffuse(
         self, x0: Float[Tensor, "B *D"], t: Float[Tensor, "B"], noise: Float[Tensor, "B *D"]

@@ -25,7 +25,6 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +129,7 @@ class Autoencoder(Model):
         return Coded(posterior, z, self.decode(z))
 
     @torch.no_grad()
-    def principal(self, x: Float[Tensor, "B 3 H W"]) -> Self:
+    def principal(self, x: Float[Tensor, "B 3 H W"]) -> "Autoencoder":
         """Sets the linear maps to the whitened principal components of the pictures' patches.
 
         References:

@@ -45,8 +45,8 @@ class Item:
 
     Args:
         role: "scene", "balloon", "kind", "part", "colour", "size", "slot", "number", "several",
-            "sky", "and", "with", "article", "no", "parted", "filler", "stop" (a comma or full stop) or
-            "unknown".
+            "sky", "and", "with", "article", "no", "parted", "filler", "stop" (a comma or full
+            stop) or "unknown".
         value: The label, the kind, the part or the number, if the role has one.
         choice: The accepted values of a scene word, a colour, a size or a slot.
         language: The language of the word; adjectives stand before the noun in English, after it

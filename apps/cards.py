@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from apps.text import Pair, both
+from apps.text import LANGUAGES, Pair, both
 
 __all__ = ["Card", "Mark", "grid", "jpeg_url", "png_url", "progress", "verdict"]
 
@@ -22,10 +22,10 @@ PREVIEW_QUALITY = 85
 
 @dataclass(frozen=True)
 class Mark:
-    """One attribute that was asked for: its words in both languages, and whether it is there."""
+    """One attribute that was asked for: its words, and whether it is there (None: not yet read)."""
 
     words: Pair
-    found: bool
+    found: bool | None
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Card:
         url: Data URL of the picture; empty before the first preview.
         seed: Its seed.
         done: Whether this is the finished picture.
-        marks: What was asked for and whether it was found; None before the reader has read it.
-        seen: Caption of what the reader sees.
+        marks: What was asked for, and whether it was found.
+        seen: Caption of what the reader sees; empty before it has looked.
     """
 
     url: str = ""
     seed: int = 0
     done: bool = False
-    marks: tuple[Mark, ...] | None = None
+    marks: tuple[Mark, ...] = ()
     seen: Pair = field(default_factory=lambda: Pair("", ""))
 
 
@@ -98,14 +98,17 @@ def _card(card: Card) -> str:
     if card.url:
         kind = "gk-done" if card.done else "gk-preview"
         picture = f'<img class="{kind}" src="{card.url}" alt="" decoding="sync">'
-    caption = _caption(card) if card.done else f"<figcaption>{_seed(card)}</figcaption>"
-    return f'<figure class="gk-card"><div class="gk-frame">{picture}</div>{caption}</figure>'
+    return (
+        f'<figure class="gk-card"><div class="gk-frame">{picture}</div>'
+        f"<figcaption>{_line(card)}{_found(card)}</figcaption></figure>"
+    )
 
 
-def _caption(card: Card) -> str:
-    name = f"genkit-{card.seed}.png"
-    save = f'<a class="gk-save" download="{name}" href="{card.url}">{both("cards.save")}</a>'
-    return f'<figcaption><div class="gk-line">{_seed(card)}{save}</div>{_found(card)}</figcaption>'
+def _line(card: Card) -> str:
+    name, save = f"genkit-{card.seed}.png", ""
+    if card.done:
+        save = f'<a class="gk-save" download="{name}" href="{card.url}">{both("cards.save")}</a>'
+    return f'<div class="gk-line">{_seed(card)}{save}</div>'
 
 
 def _seed(card: Card) -> str:
@@ -113,28 +116,33 @@ def _seed(card: Card) -> str:
 
 
 def _found(card: Card) -> str:
-    """Asked / found: the count, then every attribute with ✓ or ✗."""
-    if card.marks is None:
-        return ""
-    seen = f"<p class='gk-seen'>{both('cards.seen', seen=card.seen)}</p>"
-    if not card.marks:
-        return f"<p class='gk-score'>{both('cards.nothing')}</p>{seen}"
-    found = sum(mark.found for mark in card.marks)
-    score = both("cards.score", found=found, asked=len(card.marks))
-    items = "".join(map(_mark, card.marks))
-    return f"<p class='gk-score'>{score}</p><ul class='gk-marks'>{items}</ul>{seen}"
+    """Asked / found: the count, then every attribute with ✓ or ✗, or with · while it is drawn.
+
+    What is asked is known from the start, so these lines keep their places too.
+    """
+    score, items = both("cards.nothing"), ""
+    if card.marks:
+        found = sum(mark.found is True for mark in card.marks)
+        key = "cards.score" if card.seen.english else "cards.asked"
+        score = both(key, found=found, asked=len(card.marks))
+        items = f"<ul class='gk-marks'>{''.join(map(_mark, card.marks))}</ul>"
+    seen = both("cards.seen", seen=card.seen) if card.seen.english else ""
+    kind = "gk-score" if card.seen.english else "gk-asked"
+    return f"<p class='{kind}'>{score}</p>{items}<p class='gk-seen'>{seen}</p>"
+
+
+_SIGNS = {True: ("✓", "yes"), False: ("✗", "no"), None: ("·", "pending")}
 
 
 def _mark(mark: Mark) -> str:
-    sign, kind = ("✓", "yes") if mark.found else ("✗", "no")
-    told = both(f"cards.{kind}")
+    sign, kind = _SIGNS[mark.found]
     words = "".join(
         f'<span lang="{language}">{html.escape(mark.words[language])}</span>'
-        for language in ("en", "vi")
+        for language in LANGUAGES
     )
     return (
         f'<li class="gk-{kind}"><b aria-hidden="true">{sign}</b>'
-        f'<span class="gk-hidden">{told}</span>{words}</li>'
+        f'<span class="gk-hidden">{both(f"cards.{kind}")}</span>{words}</li>'
     )
 
 

@@ -40,8 +40,9 @@ from apps.settings import (
     known,
 )
 from apps.text import LANGUAGES, Pair, both
-from genkit.data.picturebook import Scene
-from genkit.data.picturebook.parse import parse
+from genkit.data.picturebook import Scene, parse
+from genkit.data.picturebook.ask import Ask
+from genkit.data.picturebook.caption import canonical
 from genkit.generate import MAX_SEED, Picture, Preview
 
 __all__ = ["Desk", "paint"]
@@ -212,7 +213,10 @@ class Desk:
     def _frames(self, work: Work) -> Iterator[tuple[str, list[Card]]]:
         """(status, places) after every step: the same places from the first to the last."""
         steps, start = work.settings.num_inference_steps, time.monotonic()
-        places = [Card(seed=seed) for seed in work.seeds]
+        ask = parse(work.settings.prompt).ask
+        # What is asked for does not depend on the scene that it is compared with.
+        asked = tuple(Mark(words, None) for words, _ in _checks(ask, Scene.random(0)))
+        places = [Card(seed=seed, marks=asked) for seed in work.seeds]
         images: dict[int, Image.Image] = {}
         yield cards.progress(0, steps, both("status.start")), places
         for event in self._events(work):
@@ -226,20 +230,12 @@ class Desk:
                 places[event.index] = replace(places[event.index], url=url, done=True)
                 images[event.index] = event.image
         seconds = f"{time.monotonic() - start:.1f}"
+        told_seconds = Pair(seconds, seconds.replace(".", ","))
         yield cards.progress(steps, steps, both("status.reading")), places
-        places = self._read(work, places, [images[index] for index in range(len(places))])
-        text = both("status.done", n=len(places), seconds=seconds, seed=work.settings.seed)
+        scenes = self.studio.read([images[index] for index in range(len(places))])
+        places = [_read(card, ask, scene) for card, scene in zip(places, scenes)]
+        text = both("status.done", seconds=told_seconds, seed=work.settings.seed)
         yield cards.progress(steps, steps, text), places
-
-    def _read(self, work: Work, places: list[Card], images: list[Image.Image]) -> list[Card]:
-        """The places with what was asked for and what the reader found."""
-        ask = parse(work.settings.prompt).ask
-        read = []
-        for card, scene in zip(places, self.studio.read(images)):
-            marks = (Mark(Pair(c.english, c.vietnamese), c.ok) for c in ask.check(scene))
-            captions = (scene.caption(random.Random(card.seed), code) for code in LANGUAGES)
-            read.append(replace(card, marks=tuple(marks), seen=Pair(*captions)))
-        return read
 
     def _judge(self, found: receipt.Receipt, work: Work, event: Picture) -> tuple[str, ...]:
         """The sentences about a picture that was drawn again."""
@@ -287,6 +283,17 @@ class Desk:
         name = f"genkit-{picture.seed}.png"
         path = save_bytes_to_cache(data, name, get_upload_folder())
         return FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
+
+
+def _checks(ask: Ask, scene: Scene) -> Iterator[tuple[Pair, bool]]:
+    for one in ask.check(scene):
+        yield Pair(one.english, one.vietnamese), one.ok
+
+
+def _read(card: Card, ask: Ask, scene: Scene) -> Card:
+    """The card with what was found in its picture."""
+    marks = tuple(Mark(words, ok) for words, ok in _checks(ask, scene))
+    return replace(card, marks=marks, seen=Pair(*(canonical(scene, code) for code in LANGUAGES)))
 
 
 def _query(request: gr.Request) -> dict[str, Any]:

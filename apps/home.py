@@ -13,9 +13,9 @@ from genkit.data.picturebook import Scene
 
 __all__ = ["page"]
 
-STRIP = (210_003, 210_010, 210_012, 210_021, 210_030, 210_044)
+STRIP = (210_022, 210_031, 210_021, 210_006, 210_030, 210_048)
 """Seeds of the scenes that are shown in a row."""
-FAN = (210_012, 210_010, 210_003)
+FAN = (210_057, 210_011, 210_034)
 """Seeds of the three beside the title."""
 PICTURE = 256
 
@@ -42,7 +42,7 @@ def _hero() -> str:
 def _cards() -> str:
     """One card for each page that exists, with a scene of its own."""
     cards = []
-    for seed, page in enumerate((p for p in PAGES if p.name != "home"), start=210_001):
+    for seed, page in enumerate((p for p in PAGES if p.name != "home"), start=210_033):
         picture = jpeg_url(Scene.random(seed).render(PICTURE))
         cards.append(
             f'<a class="gk-page" href="./{page.path}"><img src="{picture}" alt="">'

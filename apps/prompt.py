@@ -17,17 +17,19 @@ from apps import cards
 from apps.common import HEAVY, LIGHT, Studio, follow, footer, header, html_part
 from apps.handlers import Desk
 from apps.settings import DEFAULTS, LIMITS, MAX_CHARACTERS, NAMES, SHORT
-from apps.text import LANGUAGES, Words, both, locale
+from apps.text import LANGUAGES, Words, both
+from genkit.data.picturebook.caption import EXAMPLES
 
 __all__ = ["page"]
 
 STORAGE = {"storage_key": "genkit.prompt", "secret": "genkit: not secret, only fixed"}
 _BUTTON = "{{__type__: 'update', interactive: {}}}"
-BUSY = f"() => [{_BUTTON.format('false')}, {_BUTTON.format('true')}]"
+BUSY = f"() => {{ genkit.look(); return [{_BUTTON.format('false')}, {_BUTTON.format('true')}]; }}"
 IDLE = f"() => [{_BUTTON.format('true')}, {_BUTTON.format('false')}]"
 """What [Draw, Stop] become, in the browser."""
 SAVE = f"(...values) => [Object.fromEntries({json.dumps(NAMES)}.map((k, i) => [k, values[i]]))]"
-EXAMPLES = tuple(f"example.{index}" for index in range(1, 5))
+CHIPS = 4
+"""Examples of each language under the prompt."""
 
 Controls = dict[str, gr.components.Component]
 
@@ -202,13 +204,11 @@ def _reuse(last: int | None, seed: Any) -> tuple[Any, bool]:
 
 def _chips() -> str:
     """The example prompts of each language, of which the page shows one language's."""
-    chips = []
-    for language in LANGUAGES:
-        for key in EXAMPLES:
-            text = html.escape(locale(language)[key])
-            chips.append(
-                f'<button type="button" lang="{language}" data-prompt="{text}">{text}</button>'
-            )
+    chips = (
+        f'<button type="button" lang="{language}" data-prompt="{text}">{text}</button>'
+        for language in LANGUAGES
+        for text in map(html.escape, EXAMPLES[language][:CHIPS])
+    )
     return f'<div class="gk-chips"><span>{both("examples.heading")}</span>{"".join(chips)}</div>'
 
 

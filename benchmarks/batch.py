@@ -1,9 +1,9 @@
 """One picture alone against the same picture inside a batch of eight, in float32 and in bfloat16.
 
-    float32    largest difference of the decoded picture, values in [-1, 1]; wanted: ≤ 1e-5
-    bfloat16   PSNR of the 8-bit pictures in dB; wanted: ≥ 40
+float32    largest difference of the decoded picture, values in [-1, 1]; wanted: ≤ 1e-5
+bfloat16   PSNR of the 8-bit pictures in dB; wanted: ≥ 40
 
-    python -m benchmarks.batch
+python -m benchmarks.batch
 """
 
 from collections.abc import Sequence

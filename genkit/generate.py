@@ -113,7 +113,9 @@ class TextToImage:
         self.model = prepare(model, self.runtime)
 
     @classmethod
-    def from_pretrained(cls, name: str = "book128_latent", runtime: Runtime | None = None) -> "TextToImage":
+    def from_pretrained(
+        cls, name: str = "book128_latent", runtime: Runtime | None = None
+    ) -> "TextToImage":
         """Loads a checkpoint by name, folder or Hub id.
 
         Raises:

@@ -149,7 +149,7 @@ class LatentDenoising:
             https://arxiv.org/abs/2112.10752
     """
 
-    def __init__(self, model: LatentDiffusion, weight: float = 0.05) -> None:
+    def __init__(self, model: LatentDiffusion, weight: float = 0.3) -> None:
         self.model, self.weight = model, weight
         self.players = {"model": model}
 

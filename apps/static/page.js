@@ -113,6 +113,14 @@
   // The page stays invisible until its language is known, but never for long.
   root.lang = language();
   setTimeout(() => root.classList.add("gk-ready"), 2500);
+  // On a narrow screen the pictures are below the prompt: bring them into view when they begin.
+  function look() {
+    const place = document.getElementById("gk-status");
+    if (place && place.getBoundingClientRect().top > innerHeight * 0.6) {
+      place.scrollIntoView({ behavior: "smooth", block: "start" });
+    }
+  }
+
   const opened = () => root.classList.add("gk-open"); // the settings are in their places
-  window.genkit = { language, speak, toggle, link, opened };
+  window.genkit = { language, speak, toggle, link, look, opened };
 })();

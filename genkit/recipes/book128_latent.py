@@ -73,7 +73,9 @@ def model() -> LatentDiffusion:
     """The parts together: a fresh denoiser of standardised latents."""
     text_encoder = hub.load("book_text")
     assert isinstance(text_encoder, TextEncoder)
-    return LatentDiffusion(coder(), text_encoder, Denoiser(UNet(latent=12), Rectified(shift=3.0), Flow()))
+    return LatentDiffusion(
+        coder(), text_encoder, Denoiser(UNet(latent=12), Rectified(shift=3.0), Flow())
+    )
 
 
 def data() -> Latents:

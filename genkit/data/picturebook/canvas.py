@@ -118,7 +118,9 @@ def shade(colour: Colour, by: float) -> Colour:
     return mix(colour, (255, 255, 255) if by > 0 else (0, 0, 0), abs(by))
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0, stop: float = 360) -> list[Point]:
+def ellipse(
+    x: float, y: float, rx: float, ry: float, start: float = 0, stop: float = 360
+) -> list[Point]:
     """Points on an ellipse from angle `start` to `stop`, in degrees, counted towards +y."""
     count = max(6, round(abs(stop - start) / 11))
     angles = (math.radians(start + (stop - start) * i / count) for i in range(count + 1))
@@ -160,10 +162,14 @@ class Pen:
         place = tuple((self.x + u * self.scale, self.y - v * self.scale) for u, v in points)
         self.page.shapes.append(Shape(place, colour, self.part, line))
 
-    def box(self, left: float, low: float, right: float, high: float, colour: Colour, line: bool = True) -> None:
+    def box(
+        self, left: float, low: float, right: float, high: float, colour: Colour, line: bool = True
+    ) -> None:
         """A rectangle."""
         self.polygon([(left, low), (right, low), (right, high), (left, high)], colour, line)
 
-    def disc(self, x: float, y: float, rx: float, ry: float, colour: Colour, line: bool = True) -> None:
+    def disc(
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, line: bool = True
+    ) -> None:
         """An ellipse."""
         self.polygon(ellipse(x, y, rx, ry), colour, line)

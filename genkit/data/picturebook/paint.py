@@ -120,11 +120,15 @@ def _light(page: Page, scene: Scene, x: float, rng: random.Random) -> None:
     if scene.light == "crescent moon":
         side = rng.choice((-1, 1))
         start = 90 if side > 0 else -90
-        inner = ellipse(x + side * 0.55 * radius, y, 0.8 * radius, 0.84 * radius, start + 25, start + 155)
+        inner = ellipse(
+            x + side * 0.55 * radius, y, 0.8 * radius, 0.84 * radius, start + 25, start + 155
+        )
         disc = ellipse(x, y, radius, radius, start - 33, start + 213) + inner[::-1]
     elif scene.light == "sun":
         halo = mix(colour, mix(page.top, page.bottom, y / page.horizon), 0.62)
-        page.shapes.append(Shape(tuple(ellipse(x, y, 1.4 * radius, 1.4 * radius)), halo, None, False))
+        page.shapes.append(
+            Shape(tuple(ellipse(x, y, 1.4 * radius, 1.4 * radius)), halo, None, False)
+        )
     page.shapes.append(Shape(tuple(disc), colour, "light"))
     if scene.light == "full moon":
         for dx, dy, r in ((-0.3, 0.2, 0.2), (0.3, -0.25, 0.26), (0.25, 0.4, 0.14)):
@@ -189,7 +193,11 @@ def _land(page: Page, scene: Scene, light: _Light, rng: random.Random) -> None:
     if scene.ground == "sea":
         for _ in range(5):
             x, y = rng.uniform(0.06, 0.94), rng.uniform(0.04, 0.28)
-            pen.polygon([(x - 0.05, y), (x, y + 0.013), (x + 0.05, y), (x, y - 0.002)], shade(far, 0.3), False)
+            pen.polygon(
+                [(x - 0.05, y), (x, y + 0.013), (x + 0.05, y), (x, y - 0.002)],
+                shade(far, 0.3),
+                False,
+            )
 
 
 def _weather(page: Page, scene: Scene, light: _Light, rng: random.Random) -> None:
@@ -201,7 +209,9 @@ def _weather(page: Page, scene: Scene, light: _Light, rng: random.Random) -> Non
     elif scene.weather == "snowfall":
         for x, y in _scattered(rng, 28):
             r = rng.uniform(0.009, 0.013)
-            page.shapes.append(Shape(tuple(ellipse(x, y, r, r)), (250, 250, 255), None, line=False))
+            page.shapes.append(
+                Shape(tuple(ellipse(x, y, r, r)), (250, 250, 255), None, line=False)
+            )
 
 
 def _scattered(rng: random.Random, count: int) -> Sequence[tuple[float, float]]:
@@ -210,7 +220,10 @@ def _scattered(rng: random.Random, count: int) -> Sequence[tuple[float, float]]:
     rows = math.ceil(count / columns)
     cells = [(c, r) for r in range(rows) for c in range(columns)][:count]
     return [
-        ((c + 0.5 * (r % 2) + rng.uniform(0.1, 0.6)) / columns, (r + rng.uniform(0.1, 0.8)) / rows * 0.94)
+        (
+            (c + 0.5 * (r % 2) + rng.uniform(0.1, 0.6)) / columns,
+            (r + rng.uniform(0.1, 0.8)) / rows * 0.94,
+        )
         for c, r in cells
     ]
 
@@ -239,5 +252,8 @@ def _thing(
     setting = Setting(scene.ground, scene.time == "night", turn)
     white = PALETTE["white"]
     DRAW[thing.kind](
-        pen, PALETTE.get(thing.colour or "", white), PALETTE.get(thing.second or "", white), setting
+        pen,
+        PALETTE.get(thing.colour or "", white),
+        PALETTE.get(thing.second or "", white),
+        setting,
     )

@@ -62,7 +62,9 @@ def _house(pen: Pen, wall: Colour, roof: Colour, setting: Setting) -> None:
     pen.box(-0.42, 0, 0.42, 0.5, wall)
     pen.box(0.24, 0, 0.42, 0.5, shade(wall, -0.16), line=False)
     pen.polygon([(-0.54, 0.46), (-0.32, 0.9), (0.32, 0.9), (0.54, 0.46)], roof)
-    pen.polygon([(-0.54, 0.46), (-0.51, 0.53), (0.51, 0.53), (0.54, 0.46)], shade(roof, -0.22), line=False)
+    pen.polygon(
+        [(-0.54, 0.46), (-0.51, 0.53), (0.51, 0.53), (0.54, 0.46)], shade(roof, -0.22), line=False
+    )
     pen.box(-0.09, 0, 0.11, 0.3, _DARK)
     _window(pen, -0.26, 0.26, 0.085, setting)
     _window(pen, 0.27, 0.26, 0.085, setting)
@@ -108,7 +110,9 @@ def _lighthouse(pen: Pen, stripe: Colour, _: Colour, setting: Setting) -> None:
         low, high = 0.06 + 0.15 * i, 0.21 + 0.15 * i
         a, b = 0.22 - 0.1 * low, 0.22 - 0.1 * high
         pen.polygon([(-a, low), (a, low), (b, high), (-b, high)], stripe if i % 2 == 0 else pale)
-    pen.polygon([(0.1, 0.06), (0.214, 0.06), (0.139, 0.81), (0.06, 0.81)], shade(stripe, -0.3), line=False)
+    pen.polygon(
+        [(0.1, 0.06), (0.214, 0.06), (0.139, 0.81), (0.06, 0.81)], shade(stripe, -0.3), line=False
+    )
     pen.box(-0.19, 0.81, 0.19, 0.86, _DARK)
     lamp = [(-0.11, 0.86), (0.11, 0.86), (0.11, 1.0), (-0.11, 1.0)]
     pen.glow(lamp, (255, 236, 150) if setting.night else pen.lit((255, 236, 170)))
@@ -133,7 +137,11 @@ def _pine(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
         pen.polygon([(0, high), (half, low), (0.3 * half, low)], shade(_LEAF, -0.18), line=False)
         if setting.ground == "snow":
             cap = high - 0.4 * (high - low)
-            pen.polygon([(-0.4 * half, cap), (0, high + 0.01), (0.4 * half, cap), (0, cap + 0.04)], (250, 250, 255), line=False)
+            pen.polygon(
+                [(-0.4 * half, cap), (0, high + 0.01), (0.4 * half, cap), (0, cap + 0.04)],
+                (250, 250, 255),
+                line=False,
+            )
 
 
 def _tree(pen: Pen, leaves: Colour, _: Colour, setting: Setting) -> None:
@@ -146,7 +154,10 @@ def _tree(pen: Pen, leaves: Colour, _: Colour, setting: Setting) -> None:
 
 def _palm(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
     if setting.ground == "sea":
-        pen.polygon(ellipse(0, -0.02, 0.44, 0.12, 0, 180) + [(-0.44, -0.06), (0.44, -0.06)], (232, 204, 140))
+        pen.polygon(
+            ellipse(0, -0.02, 0.44, 0.12, 0, 180) + [(-0.44, -0.06), (0.44, -0.06)],
+            (232, 204, 140),
+        )
     bend = 0.2 * (1 if setting.turn < 0.5 else -1)
     left = [(-0.07, 0), (-0.05 + 0.4 * bend, 0.4), (-0.04 + bend, 0.76)]
     right = [(0.04 + bend, 0.76), (0.06 + 0.4 * bend, 0.4), (0.08, 0)]
@@ -164,7 +175,14 @@ def _palm(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
 
 def _arm(pen: Pen, side: float, low: float, high: float, green: Colour) -> None:
     pen.box(min(0, 0.3 * side), low, max(0, 0.3 * side), low + 0.13, green)
-    pen.polygon([(side * 0.2, low), *ellipse(side * 0.28, high, 0.08, 0.08, 180, 0)[:: int(side)], (side * 0.36, low)], green)
+    pen.polygon(
+        [
+            (side * 0.2, low),
+            *ellipse(side * 0.28, high, 0.08, 0.08, 180, 0)[:: int(side)],
+            (side * 0.36, low),
+        ],
+        green,
+    )
 
 
 def _cactus(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
@@ -173,7 +191,11 @@ def _cactus(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
     _arm(pen, -flip, 0.34, 0.62, green)
     _arm(pen, flip, 0.24, 0.52, green)
     pen.polygon([(-0.13, 0), *ellipse(0, 0.82, 0.13, 0.13, 180, 0), (0.13, 0)], green)
-    pen.polygon([(0.04, 0), (0.04, 0.9), *ellipse(0, 0.82, 0.13, 0.13, 60, 0), (0.13, 0)], shade(green, -0.16), line=False)
+    pen.polygon(
+        [(0.04, 0), (0.04, 0.9), *ellipse(0, 0.82, 0.13, 0.13, 60, 0), (0.13, 0)],
+        shade(green, -0.16),
+        line=False,
+    )
     pen.disc(0, 0.97, 0.09, 0.06, (240, 110, 150))
 
 
@@ -184,16 +206,26 @@ def _flower(pen: Pen, petal: Colour, _: Colour, setting: Setting) -> None:
     pen.polygon([(0, 0.16), (0.3, 0.4), (0.26, 0.18)], shade(stem, -0.14))
     for i in range(6):
         a = math.radians(60 * i + 30)
-        pen.disc(0.22 * math.cos(a), 0.7 + 0.22 * math.sin(a), 0.15, 0.15, petal if i % 2 else shade(petal, -0.1))
+        pen.disc(
+            0.22 * math.cos(a),
+            0.7 + 0.22 * math.sin(a),
+            0.15,
+            0.15,
+            petal if i % 2 else shade(petal, -0.1),
+        )
     middle = PALETTE["orange"] if petal == PALETTE["yellow"] else (252, 220, 90)
     pen.disc(0, 0.7, 0.13, 0.13, middle)
 
 
 def _mushroom(pen: Pen, cap: Colour, _: Colour, setting: Setting) -> None:
     pen.polygon([(-0.17, 0), (0.17, 0), (0.12, 0.46), (-0.12, 0.46)], _CREAM)
-    pen.polygon([(0.05, 0), (0.17, 0), (0.12, 0.46), (0.05, 0.46)], shade(_CREAM, -0.14), line=False)
+    pen.polygon(
+        [(0.05, 0), (0.17, 0), (0.12, 0.46), (0.05, 0.46)], shade(_CREAM, -0.14), line=False
+    )
     pen.polygon([(-0.5, 0.42), *ellipse(0, 0.44, 0.5, 0.46, 180, 0), (0.5, 0.42)], cap)
-    pen.polygon([(-0.5, 0.42), (-0.48, 0.5), (0.48, 0.5), (0.5, 0.42)], shade(cap, -0.2), line=False)
+    pen.polygon(
+        [(-0.5, 0.42), (-0.48, 0.5), (0.48, 0.5), (0.5, 0.42)], shade(cap, -0.2), line=False
+    )
     dot = (250, 246, 236) if cap != PALETTE["white"] else (206, 170, 140)
     for x, y, r in ((-0.26, 0.62, 0.075), (0.04, 0.74, 0.09), (0.3, 0.6, 0.07)):
         pen.disc(x, y, r, r, dot, line=False)
@@ -218,7 +250,9 @@ def _boat(pen: Pen, hull: Colour, sail: Colour, setting: Setting) -> None:
     pen.polygon([(0.06, 0.3), (0.06, 1.02), (0.5, 0.34)], sail)
     pen.polygon([(-0.06, 0.32), (-0.06, 0.9), (-0.36, 0.36)], shade(sail, -0.14))
     pen.polygon([(-0.54, 0.24), (0.56, 0.24), (0.36, -0.04), (-0.36, -0.04)], hull)
-    pen.polygon([(-0.44, 0.08), (0.45, 0.08), (0.36, -0.04), (-0.36, -0.04)], shade(hull, -0.2), line=False)
+    pen.polygon(
+        [(-0.44, 0.08), (0.45, 0.08), (0.36, -0.04), (-0.36, -0.04)], shade(hull, -0.2), line=False
+    )
 
 
 def _whale(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
@@ -228,13 +262,30 @@ def _whale(pen: Pen, _: Colour, __: Colour, setting: Setting) -> None:
     def turned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(flip * x, y) for x, y in points]
 
-    pen.polygon(turned([(0.34, 0.1), (0.5, 0.5), (0.32, 0.62), (0.56, 0.6), (0.74, 0.72), (0.64, 0.48), (0.6, 0.0)]), skin)
+    pen.polygon(
+        turned(
+            [
+                (0.34, 0.1),
+                (0.5, 0.5),
+                (0.32, 0.62),
+                (0.56, 0.6),
+                (0.74, 0.72),
+                (0.64, 0.48),
+                (0.6, 0.0),
+            ]
+        ),
+        skin,
+    )
     pen.polygon(turned([(-0.55, 0), *ellipse(-0.05, 0.12, 0.52, 0.38, 180, 0), (0.5, 0)]), skin)
-    pen.polygon(turned([(-0.55, 0), (-0.52, 0.14), (0.1, 0.1), (0.3, 0)]), (214, 224, 234), line=False)
+    pen.polygon(
+        turned([(-0.55, 0), (-0.52, 0.14), (0.1, 0.1), (0.3, 0)]), (214, 224, 234), line=False
+    )
     pen.disc(flip * -0.3, 0.26, 0.035, 0.04, _DARK, line=False)
     drop = (206, 232, 250)
     for lean in (-0.12, 0.12):
-        pen.polygon([(flip * -0.1, 0.5), (flip * -0.1 + lean, 0.82), (flip * -0.1 + 1.7 * lean, 0.7)], drop)
+        pen.polygon(
+            [(flip * -0.1, 0.5), (flip * -0.1 + lean, 0.82), (flip * -0.1 + 1.7 * lean, 0.7)], drop
+        )
 
 
 DRAW: Mapping[str, Callable[[Pen, Colour, Colour, Setting], None]] = {
@@ -261,5 +312,12 @@ def draw_balloon(pen: Pen, cloth: Colour) -> None:
     pen.polygon([(-0.2, 0.34), (-0.08, 0.14), (0.08, 0.14), (0.2, 0.34)], shade(_WOOD, 0.2))
     pen.polygon([*ellipse(0, 0.66, 0.36, 0.36, 200, -20)[::-1], (0.14, 0.3), (-0.14, 0.3)], cloth)
     pen.polygon(ellipse(0, 0.66, 0.12, 0.36), shade(cloth, 0.22), line=False)
-    pen.polygon([*ellipse(0, 0.66, 0.36, 0.36, 60, -60)[::-1], *ellipse(0, 0.66, 0.2, 0.36, -60, 60)[::-1]], shade(cloth, -0.16), line=False)
+    pen.polygon(
+        [
+            *ellipse(0, 0.66, 0.36, 0.36, 60, -60)[::-1],
+            *ellipse(0, 0.66, 0.2, 0.36, -60, 60)[::-1],
+        ],
+        shade(cloth, -0.16),
+        line=False,
+    )
     pen.box(-0.1, 0, 0.1, 0.16, _WOOD)

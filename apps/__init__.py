@@ -11,12 +11,16 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
+import atexit
+import contextlib
 import errno
 import importlib
+import shutil
 import socket
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["PAGES", "Page", "build", "launch", "options"]
 
 PORT = 7860
+KEPT = 3600.0
+"""Seconds for which an uploaded or fetched file is kept."""
 QUEUE = 24
 """Jobs that may wait; further visitors are asked to come back later."""
 
@@ -55,7 +61,7 @@ def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":
     names = [page.name for page in PAGES]
     if only is not None and only not in names:
         raise ValueError(f"there is no page {only!r}; choose one of {', '.join(names)}")
-    blocks = gr.Blocks(title="genkit", analytics_enabled=False, delete_cache=(3600, 7200))
+    blocks = gr.Blocks(title="genkit", analytics_enabled=False)
     for page in PAGES:
         if only not in (None, page.name):
             continue
@@ -121,7 +127,7 @@ def launch(
             f"warning: everyone {where} who knows the address can use this; "
             "--auth user:pass asks for a login"
         )
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "genkit-files"))
+    _own_folder()
     from apps.common import embedded
 
     studio = studio or embedded()
@@ -153,6 +159,26 @@ def _free(host: str, port: int) -> None:
                 raise
             remedy = f"stop the program that uses it, or choose another one with --port {port + 1}"
             raise OSError(f"port {port} is in use or not allowed; {remedy}") from None
+
+
+def _own_folder() -> None:
+    """A folder for what visitors upload and fetch: of this process, swept, gone with it."""
+    if "GRADIO_TEMP_DIR" in os.environ:  # the folder of somebody else: not ours to sweep
+        return
+    folder = Path(tempfile.mkdtemp(prefix="genkit-"))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    threading.Thread(target=_sweep, args=(folder,), daemon=True).start()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes files older than `KEPT` seconds, for ever: Gradio's own sweeper dies under load."""
+    while True:
+        time.sleep(KEPT / 6)
+        for path in sorted(folder.rglob("*"), reverse=True):  # files before their folders
+            with contextlib.suppress(OSError):  # in use, not empty, or gone already
+                if path.stat().st_mtime < time.time() - KEPT:
+                    path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _warm(studio: "Studio") -> None:

@@ -22,7 +22,7 @@ PREVIEW_QUALITY = 85
 
 @dataclass(frozen=True)
 class Mark:
-    """One attribute that was asked for: its words, and whether it is there (None: not yet read)."""
+    """One attribute that was asked for, and whether it is there (None: not yet looked at)."""
 
     words: Pair
     found: bool | None
@@ -79,9 +79,10 @@ def png_url(data: bytes) -> str:
 
 def verdict(file: Image.Image, again: Image.Image, sentences: Sequence[str]) -> str:
     """The picture of a receipt beside the one that was drawn again, and what follows."""
+    sides = ((jpeg_url(file), both("verify.file")), (jpeg_url(again), both("verify.again")))
     pictures = "".join(
-        f'<figure><img src="{jpeg_url(image)}" alt=""><figcaption>{both(key)}</figcaption></figure>'
-        for image, key in ((file, "verify.file"), (again, "verify.again"))
+        f'<figure><img src="{url}" alt=""><figcaption>{text}</figcaption></figure>'
+        for url, text in sides
     )
     lines = "".join(f"<li>{sentence}</li>" for sentence in sentences)
     return f'<div class="gk-verdict">{pictures}<ul>{lines}</ul></div>'
@@ -126,9 +127,10 @@ def _found(card: Card) -> str:
         key = "cards.score" if card.seen.english else "cards.asked"
         score = both(key, found=found, asked=len(card.marks))
         items = f"<ul class='gk-marks'>{''.join(map(_mark, card.marks))}</ul>"
-    seen = both("cards.seen", seen=card.seen) if card.seen.english else ""
-    kind = "gk-score" if card.seen.english else "gk-asked"
-    return f"<p class='{kind}'>{score}</p>{items}<p class='gk-seen'>{seen}</p>"
+    if not card.seen.english:
+        return f"<p class='gk-asked'>{score}</p>{items}<p class='gk-seen'>&nbsp;</p>"
+    seen = f"<summary>{both('cards.seen')}</summary>{both('cards.sight', seen=card.seen)}"
+    return f"<p class='gk-score'>{score}</p>{items}<details class='gk-seen'>{seen}</details>"
 
 
 _SIGNS = {True: ("✓", "yes"), False: ("✗", "no"), None: ("·", "pending")}

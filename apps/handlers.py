@@ -77,7 +77,12 @@ class Desk:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self._paint = studio.on_gpu(paint)
+
+        # A closure: ZeroGPU sends the arguments to another process, and a studio stays here.
+        def painted(settings: Settings, seeds: Sequence[int]) -> Iterator[Preview | Picture]:
+            yield from paint(studio, settings, seeds)
+
+        self._paint = studio.on_gpu(painted)
 
     def draw(self, language: Any, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Draw: (seed, last seed, status, pictures) after every step."""
@@ -204,7 +209,7 @@ class Desk:
     def _events(self, work: Work) -> Iterator[Preview | Picture]:
         """The events of a request, within the wall clock; closed with the one who reads them."""
         end = time.monotonic() + WALL_CLOCK
-        with closing(self._paint(self.studio, work.settings, work.seeds)) as events:
+        with closing(self._paint(work.settings, work.seeds)) as events:
             for event in events:
                 yield event
                 if time.monotonic() > end:

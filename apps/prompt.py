@@ -24,9 +24,10 @@ __all__ = ["page"]
 
 STORAGE = {"storage_key": "genkit.prompt", "secret": "genkit: not secret, only fixed"}
 _BUTTON = "{{__type__: 'update', interactive: {}}}"
-BUSY = f"() => {{ genkit.look(); return [{_BUTTON.format('false')}, {_BUTTON.format('true')}]; }}"
+BUSY = f"() => {{ genkit.begin(); return [{_BUTTON.format('false')}, {_BUTTON.format('true')}]; }}"
 IDLE = f"() => [{_BUTTON.format('true')}, {_BUTTON.format('false')}]"
 """What [Draw, Stop] become, in the browser."""
+STOPPED = json.dumps(f'<p class="gk-status" role="status">{both("status.stopped")}</p>')
 SAVE = f"(...values) => [Object.fromEntries({json.dumps(NAMES)}.map((k, i) => [k, values[i]]))]"
 CHIPS = 4
 """Examples of each language under the prompt."""
@@ -133,10 +134,9 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
         .then(desk.verify, [language, parts["open"]], [parts["note"]], **heavy)
     )
     _after(verifying, quick, parts["note"])
-    stopped = json.dumps(f'<p class="gk-status" role="status">{both("status.stopped")}</p>')
     parts["stop"].click(
         fn=None,
-        js=f"() => [...({IDLE})(), {stopped}]",
+        js=f"() => {{ genkit.halted = true; return [...({IDLE})(), {STOPPED}]; }}",
         outputs=[*buttons, parts["status"]],
         cancels=[drawing, verifying],
         queue=False,
@@ -146,10 +146,10 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
 
 
 def _after(work: Any, quick: dict[str, Any], told: Any) -> None:
-    """The buttons as they were; Gradio's `then` does not follow an error, so both are told."""
+    """The buttons as they were; `then` does not follow an error, as which Stop counts."""
     work.then(js=IDLE, **quick)
     failed = quick | {"outputs": [*quick["outputs"], told]}
-    work.failure(js=f"() => [...({IDLE})(), '']", **failed)
+    work.failure(js=f"() => [...({IDLE})(), genkit.halted ? {STOPPED} : '']", **failed)
 
 
 def _prompt_events(desk: Desk, language: Any, controls: Controls, parts: dict[str, Any]) -> None:

@@ -121,10 +121,16 @@ def apply(runtime: Runtime) -> None:
 
 
 def prepare(model: M, runtime: Runtime) -> M:
-    """The same model, ready to run: eval mode, no gradients, device, dtype, channels_last."""
+    """The same model, ready to run: eval mode, no gradients, device, dtype, channels_last.
+
+    Buffers (moments of latents and the like) keep their number type.
+    """
     apply(runtime)
     model = model.eval().requires_grad_(False)
-    return model.to(device=runtime.device, dtype=runtime.dtype, memory_format=torch.channels_last)
+    model.to(device=runtime.device, memory_format=torch.channels_last)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(runtime.dtype)
+    return model
 
 
 def _device(machine: Machine, environment: Mapping[str, str]) -> tuple[torch.device, str]:

@@ -46,10 +46,10 @@ def sheet(
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     texts = [_wrapped(caption, width) for caption in captions]
     line = round(POINTS * LEADING)
-    below = max((len(lines) for lines in texts), default=0) * line + (4 if texts else 0)
-    rows = -(-len(pictures) // columns)
+    rows = [texts[i : i + columns] for i in range(0, len(texts), columns)]
+    below = [4 + line * max(map(len, row)) for row in rows] or [0] * -(-len(pictures) // columns)
     across = columns * (width + MARGIN) + MARGIN
-    down = rows * (height + below + MARGIN) + MARGIN
+    down = sum(height + space + MARGIN for space in below) + MARGIN
     if across * down > MOST_PIXELS:
         raise ValueError(
             f"the sheet would have {across} × {down} pixels, the limit is {MOST_PIXELS}; "
@@ -58,8 +58,9 @@ def sheet(
     page = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(page)
     for index, picture in enumerate(pictures):
-        left = MARGIN + (index % columns) * (width + MARGIN)
-        top = MARGIN + (index // columns) * (height + below + MARGIN)
+        row, column = divmod(index, columns)
+        left = MARGIN + column * (width + MARGIN)
+        top = MARGIN + sum(height + space + MARGIN for space in below[:row])
         page.paste(picture, (left, top))
         for number, text in enumerate(texts[index] if texts else ()):
             draw.text((left, top + height + 4 + number * line), text, INK, _font())

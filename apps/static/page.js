@@ -114,7 +114,8 @@
   root.lang = language();
   setTimeout(() => root.classList.add("gk-ready"), 2500);
   // On a narrow screen the pictures are below the prompt: bring them into view when they begin.
-  function look() {
+  function begin() {
+    window.genkit.halted = false;
     const place = document.getElementById("gk-status");
     if (place && place.getBoundingClientRect().top > innerHeight * 0.6) {
       place.scrollIntoView({ behavior: "smooth", block: "start" });
@@ -122,5 +123,5 @@
   }
 
   const opened = () => root.classList.add("gk-open"); // the settings are in their places
-  window.genkit = { language, speak, toggle, link, look, opened };
+  window.genkit = { language, speak, toggle, link, begin, opened, halted: false };
 })();

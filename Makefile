@@ -30,11 +30,8 @@ lint: dev
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-bench: install
-	@set -e; for script in benchmarks/*.py; do \
-	    [ -e "$$script" ] || { echo "There is no benchmark in benchmarks/."; exit 1; }; \
-	    case "$$script" in */_*) continue ;; esac; \
-	    echo "== $$script"; $(PY) -m "benchmarks.$$(basename "$$script" .py)"; done
+bench: dev
+	@$(PY) -m benchmarks
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .gradio

@@ -3,7 +3,8 @@
     launch()             all pages behind one server and one queue
     launch("prompt")     one page alone; also python -m apps.prompt
 
-A page is one file with a function `page(blocks, studio)`; a new page is one more line in `PAGES`.
+A page is one file with a function `page(blocks, studio, pages)`; a new one is one more line in
+`PAGES`, and its name and description in the locale files.
 Nothing is loaded from the network: system fonts, local scripts, no analytics.
 """
 
@@ -16,6 +17,7 @@ import contextlib
 import errno
 import importlib
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -62,13 +64,11 @@ def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":
     if only is not None and only not in names:
         raise ValueError(f"there is no page {only!r}; choose one of {', '.join(names)}")
     blocks = gr.Blocks(title="genkit", analytics_enabled=False)
-    for page in PAGES:
-        if only not in (None, page.name):
-            continue
+    shown = PAGES if only is None else (Page(only, ""),)
+    for page in shown:
         fill = importlib.import_module(f"apps.{page.name}").page
-        first = page.path == "" or only is not None
-        with blocks if first else blocks.route(page.name, page.path):
-            fill(blocks, studio)
+        with blocks if page.path == "" else blocks.route(page.name, page.path):
+            fill(blocks, studio, shown)
     return blocks.queue(api_open=False, max_size=QUEUE, default_concurrency_limit=8)
 
 
@@ -136,6 +136,8 @@ def launch(
     where = {"server_name": host, "server_port": port, "share": share, "auth": login}
     _, url, public = blocks.launch(**options(), **where, inbrowser=open, prevent_thread_lock=True)
     _say(f"genkit is on {public or url} (Ctrl-C ends it)")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a host stops us: leave in order
     blocks.block_thread()
 
 

@@ -1,17 +1,19 @@
 """What all pages share: the models behind them, the one queue for heavy work, header and look.
 
-A page is a function `page(blocks, studio)` that fills the current Gradio context. It reaches the
-models only through the `Studio` that it is given, so a test gives it another one.
+A page is a function `page(blocks, studio, pages)` that fills the current Gradio context; `pages`
+are those that are served, itself included. It reaches the models only through the `Studio` that it
+is given, so a test gives it another one.
 
 All heavy events carry `**HEAVY`: one concurrency group with one place, on whatever page they are.
 """
 
 import html
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +22,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from apps import Page
 from apps.settings import Refused
 from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit import __version__
 from genkit.data.picturebook import Scene
+from genkit.data.picturebook.scene import COLOURED, SECOND
 from genkit.generate import Picture, Preview
 from genkit.runtime import Runtime, detect, prepare
 
@@ -39,10 +43,12 @@ __all__ = [
     "footer",
     "header",
     "html_part",
+    "possible",
     "refusals",
     "told",
 ]
 
+LOG = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 
 HEAVY: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
@@ -137,9 +143,28 @@ def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:
     def see(images: Sequence[Image.Image]) -> Sequence[Scene]:
         array = np.stack([np.asarray(image.convert("RGB")) for image in images])
         with torch.inference_mode():
-            return read(reader, torch.from_numpy(array).permute(0, 3, 1, 2))
+            return [
+                possible(scene)
+                for scene in read(reader, torch.from_numpy(array).permute(0, 3, 1, 2))
+            ]
 
     return see
+
+
+def possible(scene: Scene) -> Scene:
+    """The scene without colours of parts that its things do not have (a cactus has no roof).
+
+    The reader answers each label alone, so its answers need not go together.
+    """
+    things = (
+        replace(
+            thing,
+            colour=thing.colour if thing.kind in COLOURED else None,
+            second=thing.second if thing.kind in SECOND else None,
+        )
+        for thing in scene.things
+    )
+    return replace(scene, things=tuple(things))
 
 
 def html_part(value: str = "", **options: Any) -> gr.HTML:
@@ -147,11 +172,11 @@ def html_part(value: str = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
-def header(words: Words, here: str) -> gr.Radio:
+def header(words: Words, here: str, pages: Sequence[Page]) -> gr.Radio:
     """The band on top: name, pages, language and dark mode. Returns the language's control."""
     gr.Navbar(visible=False)
     with gr.Row(elem_id="gk-header", equal_height=True):
-        html_part(_navigation(here), elem_id="gk-navigation", min_width=200)
+        html_part(_navigation(here, pages), elem_id="gk-navigation", min_width=200)
         choices = [(name, code) for code, name in LANGUAGES.items()]
         look = {"show_label": False, "container": False, "scale": 0, "min_width": 190}
         language = words.add(gr.Radio, "language", choices=choices, value="en", **look)
@@ -160,11 +185,9 @@ def header(words: Words, here: str) -> gr.Radio:
     return language
 
 
-def _navigation(here: str) -> str:
-    from apps import PAGES
-
+def _navigation(here: str, pages: Sequence[Page]) -> str:
     links = []
-    for page in PAGES:
+    for page in pages:
         current = ' aria-current="page"' if page.name == here else ""
         links.append(f'<a href="./{page.path}"{current}>{both(f"page.{page.name}")}</a>')
     name = f'<a class="gk-name" href="./"><b>genkit</b>{both("tagline.short")}</a>'
@@ -209,6 +232,11 @@ def told(language: Any) -> Iterator[None]:
         raise _error(say(known, "error.finite")) from error
     except (ValueError, TypeError, OSError) as error:  # genkit's own sentences: a checkpoint, say
         raise _error(say(known, "error.model", reason=str(error))) from error
+    except gr.Error:
+        raise
+    except Exception as error:  # a visitor reads a sentence, the operator the trace
+        LOG.exception("unforeseen error in a page")
+        raise _error(say(known, "error.unforeseen")) from error
 
 
 def refusals(refused: Sequence[Refused]) -> str:

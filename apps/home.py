@@ -3,9 +3,11 @@
 python -m apps.home        runs this page alone
 """
 
+from collections.abc import Sequence
+
 import gradio as gr
 
-from apps import PAGES
+from apps import Page
 from apps.cards import jpeg_url
 from apps.common import Studio, follow, footer, header, html_part
 from apps.text import Words, both
@@ -20,12 +22,12 @@ FAN = (210_057, 210_011, 210_034)
 PICTURE = 256
 
 
-def page(blocks: gr.Blocks, studio: Studio) -> None:
+def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     """Fills the current context with the page."""
     words = Words()
-    language = header(words, "home")
+    language = header(words, "home", pages)
     html_part(_hero(), elem_id="gk-hero")
-    html_part(_cards(), elem_id="gk-pages")
+    html_part(_cards(pages), elem_id="gk-pages")
     html_part(_strip(), elem_id="gk-strip")
     footer()
     follow(blocks, words, language)
@@ -39,10 +41,10 @@ def _hero() -> str:
     return f'<div class="gk-hero">{lead}<div class="gk-fan" aria-hidden="true">{fan}</div></div>'
 
 
-def _cards() -> str:
+def _cards(pages: Sequence[Page]) -> str:
     """One card for each page that exists, with a scene of its own."""
     cards = []
-    for seed, page in enumerate((p for p in PAGES if p.name != "home"), start=210_033):
+    for seed, page in enumerate((p for p in pages if p.name != "home"), start=210_033):
         picture = jpeg_url(Scene.random(seed).render(PICTURE))
         cards.append(
             f'<a class="gk-page" href="./{page.path}"><img src="{picture}" alt="">'

@@ -9,11 +9,12 @@ happens, this file says where things stand and which control starts what.
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from apps import cards
+from apps import Page, cards
 from apps.common import HEAVY, LIGHT, Studio, follow, footer, header, html_part
 from apps.handlers import Desk
 from apps.settings import DEFAULTS, LIMITS, MAX_CHARACTERS, NAMES, SHORT
@@ -35,10 +36,10 @@ CHIPS = 4
 Controls = dict[str, gr.components.Component]
 
 
-def page(blocks: gr.Blocks, studio: Studio) -> None:
+def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     """Fills the current context with the page."""
     desk, words = Desk(studio), Words()
-    language = header(words, "prompt")
+    language = header(words, "prompt", pages)
     saved = gr.BrowserState(None, **STORAGE)
     with gr.Row(elem_id="gk-desk"):
         with gr.Column(scale=5, min_width=320, elem_id="gk-controls"):

@@ -12,8 +12,10 @@ GENKIT_DEBUG=1 shows the trace of an error.
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from json import dumps
 from pathlib import Path
@@ -97,14 +99,22 @@ def train(
     changes = {name: value for name, value in changes.items() if value is not None}
     plan = training.override(training.find(recipe), **changes)
     folder = folder or Path("runs") / recipe
-    quiet = os.environ.get("LOCAL_RANK", "0") != "0"  # accelerate: one bar, not one per process
-    with tqdm(total=plan.steps, desc=recipe, unit="step", disable=quiet) as bar:
-        for progress in training.train(plan, folder, resume=resume):
+    run = training.train(plan, folder, resume=resume)
+    first = os.environ.get("RANK", "0") == "0"  # accelerate: one bar, not one per process
+    if first:
+        _say(_processes(plan.batch))
+    bar = tqdm(total=plan.steps, desc=recipe, unit="step", disable=not first)
+    with bar, _told_to_stop() as told, closing(run):  # closing it saves
+        for progress in run:
             bar.update(progress.step - bar.n)
             totals = {k: f"{v:.4g}" for k, v in progress.losses.items() if "." not in k}
             bar.set_postfix(totals, refresh=False)
-    if not quiet:
+            if _any(bool(told)):
+                break
+    if first:
         print(folder)
+    if told:
+        raise KeyboardInterrupt(f"after step {progress.step}, saved; continue with --resume")
 
 
 def sample(
@@ -294,8 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `… | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as error:
+        _say(" ".join(["interrupted", *map(str, error.args)]))
         return 130
     except Exception as error:
         if os.environ.get("GENKIT_DEBUG"):
@@ -324,6 +334,58 @@ def _drawing(name: str) -> Callable[[Sequence[str], Sequence[int]], Iterator[Ima
                     yield event.image
 
     return draw
+
+
+def _processes(batch: int) -> str:
+    """How many processes train, in one sentence."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        n = distributed.get_world_size()
+        return f"{n} processes train, each with {batch // n} examples of every batch of {batch}"
+    if "MASTER_ADDR" in os.environ:  # accelerate was asked for several and found no two GPUs
+        return (
+            "1 process trains, for accelerate starts more only on several GPUs unless it is told "
+            "to: accelerate launch --multi_gpu --num_processes N (it works on processors, too)"
+        )
+    return f"1 process trains, with batches of {batch}"
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them, so that a step can end and be saved.
+
+    The second one ends a process at once, unless it is one of several: launchers repeat signals.
+    """
+    told: list[int] = []
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    def tell(number: int, _: object) -> None:
+        told.append(number)
+        if "LOCAL_RANK" not in os.environ:
+            restore()
+
+    for number in old:
+        signal.signal(number, tell)
+    try:
+        yield told
+    finally:
+        restore()
+
+
+def _any(told: bool) -> bool:
+    """Whether one of the processes was told: all must leave after the same step."""
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        return told
+    from accelerate.utils import gather_object
+
+    return any(gather_object([told]))
 
 
 def _say(text: str) -> None:

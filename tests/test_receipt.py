@@ -143,6 +143,7 @@ def test_a_flipped_bit_is_refused_or_harmless(tmp_path) -> None:
             continue
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path) -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))

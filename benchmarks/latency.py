@@ -1,0 +1,137 @@
+"""What a visitor waits for: `make demo` to a page, and a click on Draw to a picture.
+
+start s          `make demo` to GET / answering 200, median of the starts after the first
+start cold s     the same with the environment's files dropped from memory before
+preview, picture from the click on Draw to the frame that shows the first preview (JPEG) and the
+                 finished picture (PNG), read from the clock of a real Chromium's page; one
+                 picture at the page's defaults, another test prompt and seed each time
+peak memory MB   of the server's processes after all those pictures
+
+python -m benchmarks.latency [--clicks 40] [--starts 3]
+"""
+
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from benchmarks import save
+from benchmarks.server import ROOT, Server, forget, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+WARM_UP = 3
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WATCH = """() => {
+    const old = document.querySelector("#gk-pictures .gk-done")?.src;
+    window.seen = {};
+    const note = (name) => requestAnimationFrame(() => {
+        if (window.begun && !(name in seen)) seen[name] = performance.now() - window.begun; });
+    const look = () => {
+        const image = document.querySelector("#gk-pictures img");
+        if (image && image.src !== old) {
+            if (image.src.startsWith("data:image/jpeg")) note("preview");
+            if (image.src.startsWith("data:image/png")) note("picture");
+        } };
+    window.begun = 0;
+    document.querySelector("#gk-draw").addEventListener(
+        "click", (event) => { window.begun = event.timeStamp; }, { once: true, capture: true });
+    window.watcher?.disconnect();
+    window.watcher = new MutationObserver(look);
+    watcher.observe(document.body, { subtree: true, childList: true, attributeFilter: ["src"] });
+}"""
+"""Notes, in the page, when pictures appear after the next click on Draw (milliseconds)."""
+
+
+@contextmanager
+def tab(server: Server) -> "Iterator[Page]":
+    """The page 'Draw' in Debian's Chromium, another one on the path, or playwright's own."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = [os.environ.get("GENKIT_CHROMIUM"), *map(shutil.which, names)]
+    with sync_playwright() as playwright:
+        path = next((path for path in found if path), playwright.chromium.executable_path)
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                "no Chromium was found: apt-get install chromium, or set GENKIT_CHROMIUM"
+            )
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(f"{server.url}/prompt")
+        page.wait_for_selector("html.gk-open")
+        yield page
+        browser.close()
+
+
+def click(page: "Page", prompt: str) -> dict[str, float]:
+    """Draws this prompt; seconds from the click to "preview" and to "picture"."""
+    page.fill("#gk-prompt textarea", prompt)
+    page.wait_for_timeout(400)  # the page looks the words up; a visitor is slower than this
+    page.evaluate(WATCH)
+    page.click("#gk-draw")
+    page.wait_for_function("window.seen.picture")
+    page.wait_for_selector(".gk-score")  # the reader has looked, too
+    page.wait_for_selector("#gk-draw:not([disabled])")
+    return {name: value / 1000 for name, value in page.evaluate("window.seen").items()}
+
+
+def visit(server: Server, count: int) -> list[dict[str, float]]:
+    """The times of this many clicks, after some that warm up."""
+    from genkit.evaluate import prompts
+
+    with tab(server) as page:
+        times = [click(page, prompt.text) for prompt in prompts(count + WARM_UP)]
+    return times[WARM_UP:]
+
+
+def summary(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Median, 95th percentile and interquartile range over median."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    p95 = statistics.quantiles(values, n=20, method="inclusive")[-1]
+    figures = {"p50 s": middle, "p95 s": p95, "spread %": 100 * (high - low) / middle}
+    return {f"{name} {key}": round(value, 3) for key, value in figures.items()}
+
+
+def main(clicks: int = 40, starts: int = 3) -> None:
+    """Measures the suite of this checkout, with the checkpoints that it ships.
+
+    Args:
+        clicks: Pictures to draw after those that warm up, at least 2.
+        starts: Starts of the suite, the first one cold, at least 2.
+    """
+    forget((ROOT / "checkpoints", ROOT / "genkit", ROOT / "apps", Path(sys.prefix)))
+    seconds = []
+    for _ in range(starts - 1):
+        with serving() as server:
+            seconds.append(server.seconds)
+    with serving() as server:
+        seconds.append(server.seconds)
+        times = visit(server, clicks)
+        memory = server.peak_mb()
+    cold, *warm = seconds
+    figures: dict[str, object] = {
+        "start s": round(statistics.median(warm), 2),
+        "start cold s": round(cold, 2),
+    }
+    for name in ("preview", "picture"):
+        figures |= summary(name, [one[name] for one in times if name in one])
+    save("latency", figures | {"peak memory MB": round(memory), "clicks": clicks})
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,176 @@
+"""The suite over HTTP without a browser: the endpoint, what is shut, and how it is launched."""
+
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+from fake import SAMPLERS, FakeTextToImage, fake_studio
+from gradio_client import Client
+
+import apps
+from apps import PAGES, build, options, receipt
+from apps.common import Studio
+from genkit.data.picturebook import Scene
+
+
+@pytest.fixture(scope="module")
+def fake() -> FakeTextToImage:
+    return FakeTextToImage()
+
+
+@pytest.fixture(scope="module")
+def suite(fake):
+    blocks = build(fake_studio(fake))
+    _, url, _ = blocks.launch(**options(), prevent_thread_lock=True, server_name="127.0.0.1")
+    yield url
+    blocks.close()
+
+
+@pytest.fixture(scope="module")
+def client(suite, tmp_path_factory) -> Client:
+    return Client(suite, verbose=False, download_files=tmp_path_factory.mktemp("files"))
+
+
+# The endpoint
+
+
+def test_the_endpoint_draws_files_with_receipts(client) -> None:
+    files, seed = client.predict("two pines", seed=11, randomize_seed=False, n=2,
+                                 num_inference_steps=2, api_name="/generate")  # fmt: skip
+    assert seed == 11 and len(files) == 2
+    for index, file in enumerate(files):
+        found = receipt.read(Path(file))
+        assert found.manifest.image_seed == 11 + index
+        assert found.image.tobytes() == Scene.random(11 + index).render(128).tobytes()
+
+
+def test_the_endpoint_has_the_names_of_the_template(client) -> None:
+    info = client.view_api(return_format="dict", print_info=False)
+    assert list(info["named_endpoints"]) == ["/generate"] and not info["unnamed_endpoints"]
+    endpoint = info["named_endpoints"]["/generate"]
+    names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+    assert names[:8] == ["prompt", "negative_prompt", "seed", "randomize_seed", "width", "height",
+                         "guidance_scale", "num_inference_steps"]  # fmt: skip
+    assert len(endpoint["returns"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": "x" * 100_000}, "at most 1000"),
+        ({"seed": -1}, "from 0"),
+        ({"seed": True}, "not a number"),
+        ({"n": 100}, "from 1 to 8"),
+        ({"guidance_scale": "7"}, "not a number"),
+        ({"num_inference_steps": 10**9}, "from 1 to 100"),
+        ({"width": 1024}, "128 × 128"),
+        ({"height": "128"}, "128 × 128"),
+        ({"sampler": "nothing"}, "unknown"),
+        ({"language": "xx"}, "unknown"),
+        ({"language": "vi", "n": 0}, "hãy chọn lại"),
+    ],
+)
+def test_the_endpoint_refuses_in_a_sentence_and_works_again(client, changed, sentence) -> None:
+    with pytest.raises(Exception, match=sentence):
+        client.predict(**({"prompt": "two pines"} | changed), api_name="/generate")
+    files, _ = client.predict("two pines", num_inference_steps=1, api_name="/generate")
+    assert len(files) == 1
+
+
+def test_cancel_stops_within_a_step(client, fake) -> None:
+    fake.delay, closed = 0.2, fake.closed
+    job = client.submit("two pines", num_inference_steps=100, api_name="/generate")
+    while not job.outputs():
+        time.sleep(0.05)
+    job.cancel()
+    deadline = time.monotonic() + 10
+    while fake.closed == closed and time.monotonic() < deadline:
+        time.sleep(0.05)
+    fake.delay = 0.0
+    assert fake.closed == closed + 1
+
+
+# What is shut
+
+
+def test_side_doors_are_shut(suite) -> None:
+    with httpx.Client(base_url=suite) as web:
+        assert web.get("/monitoring").status_code != 200
+        assert web.get("/monitoring/summary").status_code != 200
+        direct = web.post("gradio_api/run/generate", json={"data": ["two pines"]})
+        assert direct.status_code == 404
+        for path in ("/etc/passwd", "app.py", "../app.py"):
+            assert web.get(f"gradio_api/file={path}").status_code in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["", *(page.path for page in PAGES)])
+def test_pages_load_nothing_from_elsewhere(suite, path) -> None:
+    text = httpx.get(suite + path).text
+    loaded = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?://[^"]+)', text)
+    assert not [url for url in loaded if not url.startswith(suite)]
+    assert "fonts.g" not in text
+
+
+# Launching
+
+
+def test_an_unknown_page_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="home, prompt"):
+        build(fake_studio(FakeTextToImage()), "nothing")
+
+
+def test_a_port_in_use_is_told_with_a_remedy() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"port {port} is in use.*--port {port + 1}"):
+            apps.launch(port=port, studio=fake_studio(FakeTextToImage()))
+
+
+@pytest.mark.parametrize("auth", ["user", "user:", ":password", ""])
+def test_a_login_without_both_parts_is_refused(auth) -> None:
+    with pytest.raises(ValueError, match="user:password"):
+        apps.launch(auth=auth, studio=fake_studio(FakeTextToImage()))
+
+
+def test_listening_without_a_login_warns(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(
+        gr.Blocks, "launch", lambda self, **named: (None, named["server_name"], None)
+    )
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda self: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    apps.launch(listen=True, port=port, studio=fake_studio(FakeTextToImage()))
+    assert "--auth" in capsys.readouterr().err
+    apps.launch(listen=True, port=port, auth="a:b", studio=fake_studio(FakeTextToImage()))
+    told = capsys.readouterr().err
+    assert "--auth" not in told and "0.0.0.0" in told
+
+
+def test_both_models_are_loaded_once_whoever_asks_first() -> None:
+    loads: list[int] = []
+    studio = Studio(
+        lambda: loads.append(1) or time.sleep(0.05) or FakeTextToImage(), lambda: None, SAMPLERS
+    )
+    threads = [threading.Thread(target=lambda: studio.generator) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads == [1]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_stands_alone(page) -> None:
+    blocks = build(fake_studio(FakeTextToImage()), page.name)
+    assert [path for path, *_ in blocks.pages] == [""]
+    assert 'href="./prompt"' not in str(blocks.config["components"])

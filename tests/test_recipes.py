@@ -1,0 +1,256 @@
+"""Recipes: each trains from its file, end to end, and what it exports loads and is described."""
+
+import json
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import config
+from PIL import Image
+
+import genkit.recipes
+from genkit import evaluate, hub, publish
+from genkit.data.picturebook import book
+from genkit.data.picturebook.scene import SPLITS, Scene
+from genkit.data.picturebook.source import Pictures
+from genkit.evaluate import prompts
+from genkit.models.autoencoder import Autoencoder
+from genkit.models.latent import LatentDiffusion
+from genkit.models.reader import Reader
+from genkit.models.text import TextEncoder
+from genkit.objectives import Objective
+from genkit.recipe import Recipe, Source
+from genkit.recipes import book128_autoencoder, book128_latent, book128_reader, book_text
+from genkit.train import find, train
+
+NAMES = [module.name for module in pkgutil.iter_modules(genkit.recipes.__path__)]
+CLASSES = {
+    "book128_autoencoder": Autoencoder,
+    "book128_latent": LatentDiffusion,
+    "book128_reader": Reader,
+    "book_text": TextEncoder,
+}
+FEW = range(24)
+CACHED = (
+    book128_latent.coder,
+    book128_latent.latents,
+    book_text.vocabulary,
+)
+
+
+class FewPictures(Pictures):
+    """Never more than 16 pictures at once."""
+
+    def batch(self, indices, rng) -> dict[str, torch.Tensor]:
+        return super().batch(list(indices)[:16], rng)
+
+
+def here(seeds: range, size: int) -> Iterator[np.ndarray]:
+    """In this process: starting others costs more than a few pictures."""
+    return (np.asarray(Scene.random(seed).render(size)) for seed in seeds)
+
+
+@pytest.fixture(autouse=True)
+def few(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Two dozen scenes instead of thousands, and a cache and checkpoints of their own."""
+    config.update("jaxtyping_disable", True)
+    monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GENKIT_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("GENKIT_DEVICE", "cpu")
+    monkeypatch.setenv("GENKIT_THREADS", "1")
+    small = dict(SPLITS) | {"train": FEW}
+    for module in (book128_reader, book_text):
+        monkeypatch.setattr(module, "SPLITS", small)
+    monkeypatch.setattr(book128_autoencoder, "PICTURES", FEW)
+    monkeypatch.setattr(book128_autoencoder, "Pictures", FewPictures)
+    monkeypatch.setattr(book128_latent, "SEEDS", FEW)
+    monkeypatch.setattr(
+        book128_latent, "EXAMPLES", {"en": ("two pines",), "vi": ("một ngôi nhà đỏ",)}
+    )
+    monkeypatch.setattr(book, "_rendered", here)
+    for function in CACHED:
+        function.cache_clear()
+    yield tmp_path
+    for function in CACHED:
+        function.cache_clear()
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture()
+def parents(few) -> None:
+    """Fresh weights where the latent model expects trained ones."""
+    torch.manual_seed(0)
+    book128_autoencoder.model().save_pretrained(few / "checkpoints" / "book128_autoencoder")
+    book_text.RECIPE.model().save_pretrained(few / "checkpoints" / "book_text")
+
+
+def short(name: str, steps: int = 2) -> Recipe:
+    return replace(find(name), steps=steps, batch=4, warmup=1)
+
+
+def run(name: str, folder: Path, steps: int = 2) -> list[dict[str, float]]:
+    return [progress.losses for progress in train(short(name, steps), folder, log_steps=1)]
+
+
+def test_every_file_is_a_recipe_of_its_own_name():
+    assert NAMES == sorted(CLASSES)
+    for name in NAMES:
+        recipe = find(name)
+        assert isinstance(recipe, Recipe) and recipe.name == name
+        assert recipe.batch * recipe.steps > 50_000 and recipe.warmup < recipe.steps
+        assert (recipe.sheet is None) == (name == "book_text")
+    with pytest.raises(ValueError, match="'book'; choose one of book128_autoencoder, book128_lat"):
+        find("book")
+
+
+@pytest.mark.usefixtures("parents")
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_end_to_end(name, few):
+    recipe = short(name)
+    assert isinstance(recipe.data(), Source) and len(recipe.data()) == len(FEW)
+    losses = run(name, few / "run")
+    assert len(losses) == 2 and all(np.isfinite(list(step.values())).all() for step in losses)
+    model = hub.load(few / "run" / "export")
+    assert type(model) is CLASSES[name]
+    assert isinstance(recipe.objective(model), Objective)
+    # Two steps of training moved the weights that are trained, and only those.
+    fresh = hub.load(few / "checkpoints" / "book_text") if name == "book128_latent" else None
+    if fresh is not None:
+        moved = model.text_encoder.scene - fresh.scene.half().float()
+        assert moved.any()
+    if recipe.sheet is not None:
+        sheet = Image.open(few / "run" / "sheets" / "00000002.png")
+        assert sheet.mode == "RGB" and min(sheet.size) > 128
+        again = recipe.sheet(model)
+        assert isinstance(again, Image.Image) and again.size == sheet.size
+
+
+def test_the_autoencoder_starts_from_principal_components(few):
+    """The best linear code of 8×8 patches: far better than a fresh net, before any step."""
+    model = book128_autoencoder.model()
+    x = Pictures(FEW, 128).batch(range(4), torch.Generator())["picture"].float() / 127.5 - 1
+    with torch.no_grad():
+        error = (model(x).picture.mean - x).square().mean()
+        fresh = Autoencoder(channels=12, encoder=(64, 160), decoder=(96, 192))
+        assert error < 0.05 * (fresh(x).picture.mean - x).square().mean()
+    z = model.encode(x).mean
+    assert 0.3 < z.std() < 3
+
+
+@pytest.mark.usefixtures("parents")
+def test_latents_are_those_of_the_autoencoder_in_units_of_their_effect(few):
+    """Before training the code is linear, so a channel's effect on the pixels is known exactly."""
+    coder = book128_latent.coder()
+    z = torch.from_numpy(book128_latent.latents().astype(np.float32))
+    picture = torch.from_numpy(book.pictures(FEW, 128)[:3].copy()).permute(0, 3, 1, 2)
+    again = hub.load("book128_autoencoder").encode(picture.float() / 127.5 - 1).mean
+    assert (z[:3] - again).abs().max() < 0.05 * again.std()
+    unit = coder.standardise(z)
+    assert unit.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    variance = unit.var(dim=(0, 2, 3))
+    effect = z.std(dim=(0, 2, 3)) * coder.linear_decoder.conv.weight.flatten(1).norm(dim=0)
+    torch.testing.assert_close(variance, (effect / effect.mean()).detach(), atol=0.01, rtol=0.01)
+    assert variance.mean().item() == pytest.approx(1, abs=0.01)
+    batch = book128_latent.data().batch([5, 1], torch.Generator().manual_seed(0))
+    torch.testing.assert_close(batch["latent"], unit[[5, 1]])
+    torch.testing.assert_close(coder.restore(batch["latent"]), z[[5, 1]], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("parents")
+def test_batches_do_not_depend_on_where_the_model_was_moved():
+    """A model that trains on a GPU takes its autoencoder along; the data stay on the processor."""
+    data = book128_latent.data()
+    before = data.batch([0], torch.Generator().manual_seed(0))["latent"]
+    book128_latent.model().to("meta")
+    after = data.batch([0], torch.Generator().manual_seed(0))["latent"]
+    assert after.device == before.device and torch.equal(after, before)
+
+
+@pytest.mark.usefixtures("parents")
+def test_reading_data_differ_from_step_to_step_but_not_from_run_to_run(few):
+    first, second = run("book_text", few / "a"), run("book_text", few / "b")
+    assert first == second and first[0]["model"] != first[1]["model"]
+
+
+# --- publish ------------------------------------------------------------------------------------
+
+
+@pytest.fixture()
+def measured(monkeypatch) -> list[str]:
+    """Six pictures instead of a thousand."""
+    names = []
+
+    def few_pictures(name, metric, draw=None):
+        names.append(name)
+        return evaluate.evaluate(name, metric, 6, 0, draw)
+
+    monkeypatch.setattr(publish, "evaluate", few_pictures)
+    return names
+
+
+def published(monkeypatch, name: str, few: Path) -> tuple[Path, str]:
+    monkeypatch.setattr(publish, "find", short)
+    run(name, few / "run")
+    reports = publish.publish(name, few / "run", few / "checkpoints" / name)
+    assert [report.n for report in reports] == [6]
+    folder = few / "checkpoints" / name
+    return folder, (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_says_what_the_checkpoint_is(few, measured, monkeypatch):
+    folder, card = published(monkeypatch, "book128_autoencoder", few)
+    record = json.loads((folder / "config.json").read_bytes())
+    model = hub.load("book128_autoencoder")
+    assert measured == [str(folder)] and record["dtype"] == "float16"
+    value = evaluate.evaluate("book128_autoencoder", "psnr", 6).value
+    parameters = sum(p.numel() for p in model.parameters())
+    for fact in (
+        "# book128_autoencoder",
+        "license: apache-2.0",
+        book128_autoencoder.__doc__,
+        "](sheet.png)",
+        f"| psnr | {value:.2f} dB | 6 | `python -m genkit evaluate book128_autoencoder --metric",
+        "python -m genkit train book128_autoencoder",
+        "steps 2, batch 4",
+        f"Parameters: {parameters:,}",
+        "Stored as: float16",
+        record["sha256"],
+        *record["weights"].values(),
+    ):
+        assert fact in card, fact
+    assert "None" not in card and "nan" not in card
+    assert Image.open(folder / "sheet.png").size[0] > 8 * 128
+    exported = hub.load(few / "run" / "export")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), exported.parameters()))
+
+
+def test_a_card_without_a_sheet(few, measured, monkeypatch):
+    folder, card = published(monkeypatch, "book_text", few)
+    assert "sheet.png" not in card and not (folder / "sheet.png").exists()
+    assert "| captions | " in card and " % | 6 |" in card
+
+
+def test_an_unfinished_run_is_not_published(few, monkeypatch):
+    run("book_text", few / "run", steps=1)
+    monkeypatch.setattr(publish, "find", short)
+    with pytest.raises(ValueError, match="run stands at step 1 of 2; resume it"):
+        publish.publish("book_text", few / "run", few / "checkpoints" / "book_text")
+    assert not (few / "checkpoints" / "book_text").exists()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        publish.publish("book_text", few / "nowhere", few / "checkpoints" / "book_text")
+
+
+def test_every_family_has_its_numbers():
+    families = {kind.__module__.rpartition(".")[2] for kind in CLASSES.values()}
+    assert families == set(publish.MEASURED)
+    metrics = {metric for some in publish.MEASURED.values() for metric in some}
+    assert metrics == set(evaluate.METRICS)
+
+
+def test_prompts_of_the_evaluation_are_no_training_captions():
+    assert all(SPLITS["train"].stop <= split.start for name, split in SPLITS.items() if name != "train")
+    assert next(prompts(1)).text

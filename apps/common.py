@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,6 @@ from apps.settings import Refused
 from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit import __version__
 from genkit.data.picturebook import Scene
-from genkit.data.picturebook.scene import COLOURED, SECOND
 from genkit.generate import Picture, Preview
 from genkit.runtime import Runtime, detect, prepare
 
@@ -43,7 +42,6 @@ __all__ = [
     "footer",
     "header",
     "html_part",
-    "possible",
     "refusals",
     "told",
 ]
@@ -143,28 +141,9 @@ def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:
     def see(images: Sequence[Image.Image]) -> Sequence[Scene]:
         array = np.stack([np.asarray(image.convert("RGB")) for image in images])
         with torch.inference_mode():
-            return [
-                possible(scene)
-                for scene in read(reader, torch.from_numpy(array).permute(0, 3, 1, 2))
-            ]
+            return read(reader, torch.from_numpy(array).permute(0, 3, 1, 2))
 
     return see
-
-
-def possible(scene: Scene) -> Scene:
-    """The scene without colours of parts that its things do not have (a cactus has no roof).
-
-    The reader answers each label alone, so its answers need not go together.
-    """
-    things = (
-        replace(
-            thing,
-            colour=thing.colour if thing.kind in COLOURED else None,
-            second=thing.second if thing.kind in SECOND else None,
-        )
-        for thing in scene.things
-    )
-    return replace(scene, things=tuple(things))
 
 
 def html_part(value: str = "", **options: Any) -> gr.HTML:

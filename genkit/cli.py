@@ -103,18 +103,18 @@ def train(
     first = os.environ.get("RANK", "0") == "0"  # accelerate: one bar, not one per process
     if first:
         _say(_processes(plan.batch))
-    bar = tqdm(total=plan.steps, desc=recipe, unit="step", disable=not first)
+    bar, stopped = tqdm(total=plan.steps, desc=recipe, unit="step", disable=not first), False
     with bar, _told_to_stop() as told, closing(run):  # closing it saves
         for progress in run:
             bar.update(progress.step - bar.n)
             totals = {k: f"{v:.4g}" for k, v in progress.losses.items() if "." not in k}
             bar.set_postfix(totals, refresh=False)
-            if _any(bool(told)):
+            if stopped := _any(told):
                 break
+    if stopped:
+        raise KeyboardInterrupt(f"after step {progress.step}, saved; continue with --resume")
     if first:
         print(folder)
-    if told:
-        raise KeyboardInterrupt(f"after step {progress.step}, saved; continue with --resume")
 
 
 def sample(
@@ -342,50 +342,42 @@ def _processes(batch: int) -> str:
 
     if distributed.is_initialized():
         n = distributed.get_world_size()
-        return f"{n} processes train, each with {batch // n} examples of every batch of {batch}"
+        return f"{n} processes train, each on {batch // n} examples of every batch of {batch}"
     if "MASTER_ADDR" in os.environ:  # accelerate was asked for several and found no two GPUs
         return (
-            "1 process trains, for accelerate starts more only on several GPUs unless it is told "
-            "to: accelerate launch --multi_gpu --num_processes N (it works on processors, too)"
+            "1 process trains: accelerate starts several on several GPUs, and on processors "
+            "when told so with accelerate launch --multi_gpu --num_processes N"
         )
-    return f"1 process trains, with batches of {batch}"
+    return f"1 process trains, on batches of {batch}"
 
 
 @contextmanager
 def _told_to_stop() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them, so that a step can end and be saved.
-
-    The second one ends a process at once, unless it is one of several: launchers repeat signals.
-    """
-    told: list[int] = []
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    """Collects SIGINT and SIGTERM, so that a step ends and is saved; the third one interrupts."""
+    told: list[int] = []  # launchers repeat a signal once, so the second one means nothing yet
 
     def tell(number: int, _: object) -> None:
         told.append(number)
-        if "LOCAL_RANK" not in os.environ:
-            restore()
+        if len(told) > 2:
+            raise KeyboardInterrupt
 
-    for number in old:
-        signal.signal(number, tell)
+    old = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield told
     finally:
-        restore()
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
-def _any(told: bool) -> bool:
+def _any(told: list[int]) -> bool:
     """Whether one of the processes was told: all must leave after the same step."""
     from torch import distributed
 
     if not distributed.is_initialized():
-        return told
+        return bool(told)
     from accelerate.utils import gather_object
 
-    return any(gather_object([told]))
+    return any(gather_object([bool(told)]))
 
 
 def _say(text: str) -> None:

@@ -2,10 +2,10 @@
 
     model = TextToImage.from_pretrained("book128_latent")
     for event in model(["a red house at night"], seeds=[7]):
-        ...                                     # Previews while it draws, then one Picture a prompt
+        ...                             # Previews while it draws, then one Picture for each prompt
 
-A call is a generator: stop asking and it stops, within a step. A picture depends on its prompt, its
-seed and the settings, not on the other pictures of the batch: each has its own generator.
+A call is a generator: stop asking and it stops, within a step. A picture depends on its prompt,
+its seed and the settings, not on the rest of the batch: each has its own generator.
 """
 
 from __future__ import annotations

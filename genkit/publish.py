@@ -2,13 +2,13 @@
 
     publish("book128_reader", Path("runs/book128_reader"), Path("checkpoints/book128_reader"))
 
-copies the export of a run, measures it, and writes README.md (what it is, data, recipe, steps, time
-and machine, numbers with the commands that print them, hash) and sheet.png beside the weights. No
-number on a card is typed by hand.
+copies the export of a run, measures it, and writes README.md (what it is, data, recipe, steps,
+time and machine, numbers with the commands that print them, hash) and sheet.png beside the
+weights. No number on a card is typed by hand.
 """
 
-import inspect
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from genkit.data.picturebook.scene import VERSION
 from genkit.evaluate import Draw, Report, evaluate
 from genkit.model import Model
 from genkit.recipe import Recipe
+from genkit.runtime import probe
 from genkit.store import existing
 from genkit.train import find
 
@@ -68,12 +69,11 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
 
 def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: list[Report]) -> str:
     record = json.loads((checkpoint / "config.json").read_bytes())
-    about = inspect.getdoc(inspect.getmodule(type(model)))
-    assert about is not None
+    about = sys.modules[f"genkit.recipes.{recipe.name}"].__doc__ or ""
     lines = [
         "---\nlicense: apache-2.0\nlibrary_name: genkit\ntags: [genkit, picturebook]\n---",
         f"# {recipe.name}",
-        inspect.cleandoc(_recipe_text(recipe)),
+        about.strip(),
         "![sheet](sheet.png)" if recipe.sheet else "",
         f"```python\nimport genkit\n\nmodel = genkit.load({recipe.name!r})\n```",
         "## Numbers",
@@ -85,14 +85,6 @@ def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: li
         f"The whole checkpoint has the hash `{record['sha256']}`; loading verifies it.",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
-
-
-def _recipe_text(recipe: Recipe) -> str:
-    module = inspect.getmodule(recipe.model) or inspect.getmodule(recipe.objective)
-    from importlib import import_module
-
-    del module
-    return inspect.getdoc(import_module(f"genkit.recipes.{recipe.name}")) or ""
 
 
 def _numbers(name: str, reports: list[Report]) -> str:
@@ -142,6 +134,8 @@ def _time(log: Path) -> float:
 
 
 def _machine() -> str:
-    from genkit.runtime import detect
-
-    return "; ".join(detect().reasons)
+    machine = probe()
+    if machine.gpus:
+        return f"GPU {machine.gpus[0]}, torch {machine.torch}"
+    amx = " with AMX tiles, in bfloat16" if machine.amx else ""
+    return f"{machine.cores} processor cores ({machine.simd}{amx}), torch {machine.torch}"

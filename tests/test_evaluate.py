@@ -236,9 +236,7 @@ def test_the_share_of_labels_is_counted_label_by_label(shelf, monkeypatch):
 
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.usefixtures("fast")
-def test_fidelity_of_perfect_pictures_is_one_and_of_shuffled_ones_much_less(
-    held_out, monkeypatch
-):
+def test_fidelity_of_perfect_pictures_is_one_and_of_shuffled_ones_much_less(held_out, monkeypatch):
     asked = list(prompts(70, held_out=held_out))  # more than one batch
     numbers = iter(range(TEST, TEST + 2000))
     scenes = [scene_of(prompt, numbers, held_out) for prompt in asked]
@@ -253,9 +251,7 @@ def test_fidelity_of_perfect_pictures_is_one_and_of_shuffled_ones_much_less(
 
     report = fidelity("perfect", "prompt-fidelity", asked, draw)
     assert report.value == 1 and report.n == 70 and report.name == "perfect"
-    assert report.details == {"en": 1, "vi": 1, "all found": 1} | (
-        {"pair": 1} if held_out else {}
-    )
+    assert report.details == {"en": 1, "vi": 1, "all found": 1} | ({"pair": 1} if held_out else {})
     assert calls == [(50, tuple(range(50))), (20, tuple(range(50, 70)))]
 
     turned = dict(zip(by_text, list(by_text.values())[7:] + list(by_text.values())[:7]))
@@ -266,9 +262,7 @@ def test_fidelity_of_perfect_pictures_is_one_and_of_shuffled_ones_much_less(
     assert shuffled.value == pytest.approx(np.mean(by_hand)) and shuffled.value < 0.5
     assert shuffled.details["all found"] < 0.1
     if held_out:
-        found = [
-            any((t.kind, t.colour) == p.pair for t in turned[p.text].things) for p in asked
-        ]
+        found = [any((t.kind, t.colour) == p.pair for t in turned[p.text].things) for p in asked]
         assert shuffled.details["pair"] == pytest.approx(np.mean(found)) and np.mean(found) < 0.5
 
 

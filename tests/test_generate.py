@@ -335,7 +335,9 @@ def test_bad_arguments_are_refused_with_their_value(model, change, words):
     assert one(model).nfe == 6
 
 
-@pytest.mark.xfail(strict=True, reason="Python's own words, without the value", raises=AssertionError)
+@pytest.mark.xfail(
+    strict=True, reason="Python's own words, without the value", raises=AssertionError
+)
 @pytest.mark.parametrize(("change", "word"), UNTOLD, ids=lambda value: str(value)[:40])
 @pytest.mark.usefixtures("fast")
 def test_arguments_of_another_kind_are_refused_in_a_sentence(model, change, word):
@@ -382,7 +384,7 @@ def test_half_a_character_is_refused_with_its_value(model):
 
 @pytest.mark.parametrize("where", ["prompt", "negative"])
 def test_a_text_with_more_word_pieces_than_are_read_is_refused_in_a_sentence(model, where):
-    """1,000 characters are allowed, but unknown words fall into letters: 97 pieces are too many."""
+    """1,000 characters are allowed, but unknown words fall into letters: 97 are too many."""
     long = "qzx " * 33
     assert len(long) <= 1000
     with pytest.raises(ValueError, match="'qzx qzx .* has 99 word pieces, at most 96.*shorten it"):

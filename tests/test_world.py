@@ -202,7 +202,9 @@ def test_things_stand_where_they_can(training):
 def test_sky_and_weather_make_sense(training):
     for scene in training:
         night, clear = scene.time == "night", scene.weather == "clear"
-        assert scene.light in (("none", "full moon", "crescent moon") if night else ("none", "sun"))
+        assert scene.light in (
+            ("none", "full moon", "crescent moon") if night else ("none", "sun")
+        )
         assert not (night and scene.rainbow)
         assert clear or scene.clouds >= 1
         assert clear or scene.balloon is None

@@ -11,7 +11,7 @@ asked for and composition can be measured.
 
 Conventions: a scene has one to three things, at most one in each slot, listed from left to right.
 `colour` is the colour that names a thing ("a red house" has red walls, "a red boat" a red hull),
-`second` the colour of its second part (roof, sail or scarf). Both are None where the kind has none.
+`second` the colour of its second part (roof, sail or scarf). Where the kind has none, it is None.
 
 Held-out pairs. The pairs (kind, colour) in `HELD_OUT` never occur in `Scene.random` with the
 default `held_out=False`, hence in no training set; `held_out=True` draws scenes that each contain
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -248,7 +248,8 @@ class Scene:
     def from_labels(cls, labels: Mapping[str, int], seed: int = 0) -> Scene:
         """The scene that these labels describe: the inverse of `labels`, details aside.
 
-        A slot without a kind is empty, whatever its other labels say.
+        The labels need not go together, for a reader answers each alone: a slot without a kind is
+        empty, and a cactus has no roof, whatever the other labels say.
         """
         value = {name: classes[labels[name]] for name, classes in LABELS.items()}
         return cls(
@@ -278,8 +279,8 @@ def _things_from(value: Mapping[str, str]) -> Iterator[Thing]:
                 kind,
                 slot,
                 SIZES[0] if size == "none" else size,
-                _or_none(value[f"{slot}.colour"]),
-                _or_none(value[f"{slot}.second"]),
+                _or_none(value[f"{slot}.colour"]) if kind in COLOURED else None,
+                _or_none(value[f"{slot}.second"]) if kind in SECOND else None,
             )
 
 
@@ -304,11 +305,8 @@ def _random_things(rng: random.Random, ground: str, held_out: bool) -> tuple[Thi
     things = [_random_thing(rng, kind, slot) for kind, slot in zip(drawn, slots, strict=True)]
     if held_out:
         index = rng.randrange(len(things))
-        pairs = sorted(pair for pair in HELD_OUT if pair[0] in kinds)
-        if pairs:
-            kind, colour = rng.choice(pairs)
-            thing = _random_thing(rng, kind, slots[index])
-            things[index] = Thing(kind, thing.slot, thing.size, colour, thing.second)
+        kind, colour = rng.choice(sorted(pair for pair in HELD_OUT if pair[0] in kinds))
+        things[index] = replace(_random_thing(rng, kind, slots[index]), colour=colour)
     return tuple(things)
 
 

@@ -74,6 +74,9 @@ def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":
 
 def options() -> dict[str, Any]:
     """What `Blocks.launch` is told in every case: look, limits and no side doors."""
+    from starlette.middleware import Middleware
+
+    from apps.gate import Gate
     from apps.look import CSS, HEAD, THEME
 
     return {
@@ -84,6 +87,7 @@ def options() -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "mcp_server": False,
+        "app_kwargs": {"middleware": [Middleware(Gate)]},
         "max_file_size": "8mb",
         "show_error": False,
         "strict_cors": True,
@@ -114,10 +118,10 @@ def launch(
         studio: The models; those of the repository where it is not told.
 
     Raises:
-        ValueError: Unknown page, or `auth` is not user:password.
+        ValueError: Unknown page, `auth` is not user:password, no such port, device or dtype.
         OSError: The port is in use.
     """
-    port = int(os.environ.get("GRADIO_SERVER_PORT", PORT)) if port is None else port
+    port = _port(os.environ.get("GRADIO_SERVER_PORT", "")) if port is None else port
     host = "0.0.0.0" if listen else "127.0.0.1"
     login = _login(auth)
     _free(host, port)
@@ -129,9 +133,13 @@ def launch(
         )
     _own_folder()
     from apps.common import embedded
+    from genkit.runtime import apply, detect
 
     studio = studio or embedded()
     blocks = build(studio, page)
+    # Here, because every thread of the server inherits how denormal numbers are rounded: a
+    # picture is the same to the last bit whichever thread draws it.
+    apply(detect())
     threading.Thread(target=_warm, args=(studio,), daemon=True).start()
     where = {"server_name": host, "server_port": port, "share": share, "auth": login}
     _, url, public = blocks.launch(**options(), **where, inbrowser=open, prevent_thread_lock=True)
@@ -150,6 +158,19 @@ def _login(auth: str | None) -> tuple[str, str] | None:
     return user, password
 
 
+def _port(text: str) -> int:
+    """The port of the environment variable GRADIO_SERVER_PORT; `PORT` where it is not set."""
+    if not text:
+        return PORT
+    number = text.isascii() and text.isdecimal() and len(text) <= 5
+    if not (number and 1 <= int(text) <= 65535):
+        raise ValueError(
+            f"GRADIO_SERVER_PORT is {text[:40]!r}, which is not a port from 1 to 65535; "
+            "set such a number or unset the variable"
+        )
+    return int(text)
+
+
 def _free(host: str, port: int) -> None:
     """Raises OSError with a remedy if the port is taken."""
     with socket.socket() as probe:
@@ -159,7 +180,8 @@ def _free(host: str, port: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            remedy = f"stop the program that uses it, or choose another one with --port {port + 1}"
+            other = port + 1 if port < 65535 else PORT
+            remedy = f"stop the program that uses it, or choose another one with --port {other}"
             raise OSError(f"port {port} is in use or not allowed; {remedy}") from None
 
 

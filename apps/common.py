@@ -88,6 +88,7 @@ class Studio:
         load_reader: Loads the function that reads the scene of each picture.
         samplers: Names of the samplers, known without loading anything; the first is the default.
         size: Width and height of a picture in pixels.
+        count: (model, text) -> (word pieces of the text, how many the model reads).
         on_gpu: Wraps a heavy generator function (ZeroGPU lends a GPU to a function).
     """
 
@@ -95,6 +96,7 @@ class Studio:
     load_reader: Callable[[], Callable[[Sequence[Image.Image]], Sequence[Scene]]]
     samplers: tuple[str, ...]
     size: int = 128
+    count: Callable[[Any, str], tuple[int, int]] = lambda model, text: (0, 0)
     on_gpu: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -107,6 +109,10 @@ class Studio:
     def read(self, images: Sequence[Image.Image]) -> Sequence[Scene]:
         """The scene that the reader sees in each picture."""
         return self._once("reader", self.load_reader)(images)
+
+    def pieces(self, text: str) -> tuple[int, int]:
+        """Word pieces of a text, and how many the text-to-image model reads."""
+        return self.count(self.generator, text)
 
     def warm(self) -> None:
         """Loads both models and runs them once, so that the first visitor does not wait."""
@@ -125,7 +131,11 @@ def embedded() -> Studio:
     """The studio of the checkpoints that the repository ships."""
     from genkit.generate import SAMPLERS, TextToImage
 
-    return Studio(TextToImage.from_pretrained, _load_reader, tuple(SAMPLERS))
+    def count(model: TextToImage, text: str) -> tuple[int, int]:
+        encoder = model.model.text_encoder
+        return len(encoder.tokenizer.encode(text).ids), encoder.length
+
+    return Studio(TextToImage.from_pretrained, _load_reader, tuple(SAMPLERS), count=count)
 
 
 def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:

@@ -35,6 +35,8 @@ from apps.settings import (
     Settings,
     check,
     check_language,
+    check_pieces,
+    check_side,
     check_text,
     draw_seed,
     known,
@@ -110,13 +112,13 @@ class Desk:
 
         The names are those of the Hub's text-to-image template. The embedded model draws squares
         of one size, so width and height only accept that size. Each file carries its receipt.
-        Errors are sentences in `language` (en or vi).
+        Errors are sentences in `language` (en or vi). A client may have one job running and two
+        waiting.
         """
         with told(language):
             check_language(language)
-            for name, side in (("width", width), ("height", height)):
-                if isinstance(side, bool) or side != self.studio.size:
-                    raise Refused("error.size", name=name, value=side, size=self.studio.size)
+            check_side("width", width, self.studio.size)
+            check_side("height", height, self.studio.size)
             values = (prompt, negative_prompt, n, seed, randomize_seed, guidance_scale)
             work = self._work(dict(zip(NAMES, (*values, num_inference_steps, sampler))))
             files: list[dict[str, Any]] = []
@@ -152,7 +154,7 @@ class Desk:
     def open_receipt(self, language: Any, path: Any) -> list[Any]:
         """The settings of a dropped picture and a note about it."""
         with told(language):
-            found = receipt.read(Path(path))
+            found = _opened(path)
             settings, refused = known(found.settings, self.studio.samplers)
             key = "receipt.opened" if found.manifest else "receipt.foreign"
             note = f'<p class="gk-note">{both(key)}</p>{refusals(refused)}'
@@ -161,16 +163,16 @@ class Desk:
     def verify(self, language: Any, path: Any) -> Iterator[str]:
         """Draws the picture of a receipt again and compares it with the file, bit by bit."""
         with told(language):
-            if not isinstance(path, str):
-                raise Refused("verify.empty")
-            found = receipt.read(Path(path))
+            found = _opened(path)
             if found.manifest is None:
                 raise Refused("verify.foreign")
             old, work = found.manifest, self._work(found.settings)
             if old.index >= len(work.seeds) or old.image_seed != work.seeds[old.index]:
                 raise Refused("receipt.manifest")
-            if old.size != self.studio.size:
-                raise Refused("error.size", name="size", value=old.size, size=self.studio.size)
+            check_side("size", old.size, self.studio.size)
+            if found.image.size != (old.size, old.size):  # said before drawing, not after it
+                value = f"{found.image.width}×{found.image.height}"
+                raise Refused("receipt.size", value=value, limit=old.size)
             steps = work.settings.num_inference_steps
             yield cards.progress(0, steps, both("status.start"))
             for event in self._events(work):
@@ -203,6 +205,7 @@ class Desk:
         settings = check(values, self.studio.samplers)
         if settings.randomize_seed:
             settings = replace(settings, seed=draw_seed())
+        check_pieces(settings, self.studio.pieces)
         seeds = ((settings.seed + index) % (MAX_SEED + 1) for index in range(settings.n))
         return Work(settings, tuple(seeds))
 
@@ -234,12 +237,11 @@ class Desk:
                 url = cards.png_url(receipt.encode(event.image, self._manifest(work, event)))
                 places[event.index] = replace(places[event.index], url=url, done=True)
                 images[event.index] = event.image
-        seconds = f"{time.monotonic() - start:.1f}"
-        told_seconds = Pair(seconds, seconds.replace(".", ","))
+        seconds = _decimal(time.monotonic() - start, 1)
         yield cards.progress(steps, steps, both("status.reading")), places
         scenes = self.studio.read([images[index] for index in range(len(places))])
         places = [_read(card, ask, scene) for card, scene in zip(places, scenes)]
-        text = both("status.done", seconds=told_seconds, seed=work.settings.seed)
+        text = both("status.done", seconds=seconds, seed=work.settings.seed)
         yield cards.progress(steps, steps, text), places
 
     def _judge(self, found: receipt.Receipt, work: Work, event: Picture) -> tuple[str, ...]:
@@ -252,7 +254,7 @@ class Desk:
         if apart.largest == 0:
             sentences.append(both("verify.same", values=3 * old.size**2))
         else:
-            share = f"{100 * apart.share:.1f}"
+            share = _decimal(100 * apart.share, 3)
             sentences.append(both("verify.differs", largest=apart.largest, share=share))
         if receipt.pixels(found.image) != old.pixels_sha256:
             sentences.append(both("verify.edited"))
@@ -288,6 +290,22 @@ class Desk:
         name = f"genkit-{picture.seed}.png"
         path = save_bytes_to_cache(data, name, get_upload_folder())
         return FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
+
+
+def _opened(path: Any) -> receipt.Receipt:
+    """The receipt of the file that the visitor opened."""
+    if not isinstance(path, str):
+        raise Refused("verify.empty")
+    try:
+        return receipt.read(Path(path))
+    except FileNotFoundError as error:  # swept after an hour
+        raise Refused("receipt.gone") from error
+
+
+def _decimal(value: float, places: int) -> Pair:
+    """A number as each language writes it: 0.5 and 0,5."""
+    text = f"{value:.{places}f}"
+    return Pair(text, text.replace(".", ","))
 
 
 def _checks(ask: Ask, scene: Scene) -> Iterator[tuple[Pair, bool]]:

@@ -16,6 +16,8 @@ import hashlib
 import io
 import json
 import re
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from apps.settings import Refused, Settings
+from apps.settings import MAX_SEED, Refused, Settings
 
 __all__ = ["Difference", "Manifest", "Receipt", "changes", "compare", "encode", "pixels", "read"]
 
@@ -32,6 +34,9 @@ FORMAT = 1
 MAX_BYTES = 8 * 1024 * 1024
 MAX_PIXELS = 8_000_000
 MAX_MANIFEST = 64 * 1024
+MAX_VERSIONS = 20
+BROKEN = (struct.error, zlib.error, ArithmeticError, EOFError, LookupError, TypeError)
+"""What Pillow's decoder lets through when a chunk is shorter than it should be."""
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself refuses a bomb of twice as many
@@ -126,13 +131,12 @@ def read(path: Path) -> Receipt:
     Raises:
         Refused: No PNG, too large, damaged, or without settings.
     """
-    image = _open(path)
-    text = {k: v for k, v in image.info.items() if isinstance(v, str)}
+    image, text = _open(path)
     if "genkit" in text:
         manifest = _manifest(text["genkit"])
-        return Receipt(image.convert("RGB"), _settings_of(manifest), manifest)
+        return Receipt(image, _settings_of(manifest), manifest)
     if "parameters" in text:
-        return Receipt(image.convert("RGB"), _parse_parameters(text["parameters"]), None)
+        return Receipt(image, _parse_parameters(text["parameters"]), None)
     raise Refused("receipt.none")
 
 
@@ -163,7 +167,8 @@ def changes(old: Manifest, new: Manifest) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, a, b) for name, (a, b) in pairs.items() if a != b)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path) -> tuple[Image.Image, dict[str, str]]:
+    """The picture in RGB, and the texts of its file."""
     length = path.stat().st_size
     if length > MAX_BYTES:
         raise Refused("receipt.bytes", value=length, limit=MAX_BYTES)
@@ -176,13 +181,15 @@ def _open(path: Path) -> Image.Image:
             value = f"{image.width}×{image.height}"
             raise Refused("receipt.pixels", value=value, limit=MAX_PIXELS)
         image.load()  # texts may follow the pixels
+        text = {name: text for name, text in image.info.items() if isinstance(text, str)}
+        image = image.convert("RGB")
     except Image.DecompressionBombError as error:
         raise Refused("receipt.pixels", value="?", limit=MAX_PIXELS) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (*BROKEN, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, Refused):
             raise
         raise Refused("receipt.damaged") from error
-    return image
+    return image, text
 
 
 def _manifest(text: str) -> Manifest:
@@ -194,18 +201,25 @@ def _manifest(text: str) -> Manifest:
         if values.pop("format") != FORMAT:
             raise ValueError("format")
         versions = values["versions"]
-        if not all(isinstance(v, str) and len(v) < 100 for v in (*versions, *versions.values())):
+        if len(versions) > MAX_VERSIONS:
+            raise ValueError("versions")
+        if not all(_short(text, 100) for text in (*versions, *versions.values())):
             raise ValueError("versions")
         manifest = Manifest(**values)
         for name in ("model", "model_sha256", "dtype", "device", "pixels_sha256"):
-            if not isinstance(values[name], str) or len(values[name]) > 200:
+            if not _short(values[name], 200):
                 raise ValueError(name)
         for name in ("index", "image_seed", "size"):
-            if type(values[name]) is not int or values[name] < 0:
+            if type(values[name]) is not int or not 0 <= values[name] <= MAX_SEED:
                 raise ValueError(name)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refused("receipt.manifest") from error
     return manifest
+
+
+def _short(value: Any, limit: int) -> bool:
+    """A string that can be shown: bounded, and without controls or halves of characters."""
+    return isinstance(value, str) and len(value) <= limit and value.isprintable()
 
 
 def _no_constant(name: str) -> float:
@@ -220,7 +234,8 @@ def _settings_of(manifest: Manifest) -> dict[str, Any]:
 def _parse_parameters(text: str) -> dict[str, Any]:
     """Settings of the chunk `parameters`, as this and other programs write it."""
     prompt, negative, fields = _split(text[:MAX_MANIFEST])
-    found = dict(re.findall(r"\s*([\w ]+):\s*([^,]+?)\s*(?:,|$)", fields))
+    parts = (field.partition(":") for field in fields.split(","))
+    found = {name.strip(): value.strip() for name, _, value in parts}
     settings: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative,

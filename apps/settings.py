@@ -9,7 +9,7 @@ be said in every language.
 import math
 import random
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ __all__ = [
     "Settings",
     "check",
     "check_language",
+    "check_pieces",
+    "check_side",
     "check_text",
     "draw_seed",
     "known",
@@ -145,7 +147,7 @@ def check_text(name: str, value: Any) -> str:
     """A prompt: a string, NFC, blanks collapsed, no control characters, not too long."""
     if not isinstance(value, str):
         raise Refused("error.type", name=_label(name), value=_shown(value))
-    if len(value) > 50 * MAX_CHARACTERS:  # do not normalise megabytes only to refuse them
+    if len(value) > 4 * MAX_CHARACTERS:  # normalising takes time that grows with the square
         raise _long(name, len(value))
     text = " ".join(unicodedata.normalize("NFC", value).split())
     if len(text) > MAX_CHARACTERS:
@@ -155,6 +157,29 @@ def check_text(name: str, value: Any) -> str:
             code = f"U+{ord(character):04X}"
             raise Refused("error.control", name=_label(name), value=code)
     return text
+
+
+def check_pieces(settings: Settings, count: Callable[[str], tuple[int, int]]) -> None:
+    """Neither prompt has more word pieces than the model reads.
+
+    Args:
+        settings: Checked settings.
+        count: Text -> (its word pieces, how many the model reads).
+
+    Raises:
+        Refused: One has more.
+    """
+    for name in ("prompt", "negative_prompt"):
+        pieces, limit = count(getattr(settings, name))
+        if pieces > limit:
+            raise Refused("error.pieces", name=_label(name), value=pieces, limit=limit)
+
+
+def check_side(name: str, value: Any, size: int) -> None:
+    """Width or height of a picture: only the size that the model draws."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value != size:
+        raise Refused("error.size", name=name, value=_shown(value), size=size)
 
 
 def _long(name: str, length: int) -> Refused:
@@ -200,9 +225,8 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def _label(name: str) -> Pair:
-    """The name as the page writes it; an API client reads the argument's name beside it."""
-    key = f"{name}.label"
-    return Pair(*(f"{locale(language)[key]} ({name})" for language in LANGUAGES))
+    """The name for a sentence; an API client reads the argument's name beside it."""
+    return Pair(*(f"{locale(language)[f'name.{name}']} ({name})" for language in LANGUAGES))
 
 
 def _shown(value: Any) -> str:

@@ -103,9 +103,9 @@ def evaluate(
     if metric not in METRICS:
         raise ValueError(f"The metric {metric!r} is unknown: choose one of {', '.join(METRICS)}.")
     n = (500 if metric.startswith("prompt") else 1000) if n is None else n
-    limit = len(SPLITS["test"]) - seed
-    if not (0 <= seed and 1 <= n <= limit):
-        raise ValueError(f"n = {n} from test scene {seed} on is impossible: use 1 to {limit}.")
+    scenes = len(SPLITS["test"])
+    if not (seed >= 0 and n >= 1 and seed + n <= scenes):
+        raise ValueError(f"{n} scenes from number {seed} on: the test split has {scenes}.")
     return METRICS[metric](name, n, seed, draw)
 
 
@@ -147,13 +147,9 @@ def _captions(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     asked = list(prompts(n, seed))
     with torch.no_grad():
         seen = _likeliest(encoder.read(encoder.encode([prompt.text for prompt in asked])))
-    pairs = list(zip(asked, seen, strict=True))
-    details = {
-        language: _share([c for p, s in pairs if p.language == language for c in p.ask.check(s)])
-        for language in LANGUAGES
-    }
-    value = _share([check for p, s in pairs for check in p.ask.check(s)])
-    return Report(name, "captions", value, n, details)
+    checks = [(p, p.ask.check(s)) for p, s in zip(asked, seen, strict=True)]
+    value = _share([check for _, cs in checks for check in cs])
+    return Report(name, "captions", value, n, _by_language(checks))
 
 
 def _fidelity(name: str, n: int, seed: int, draw: Draw | None) -> Report:
@@ -174,24 +170,26 @@ def fidelity(name: str, metric: str, asked: Sequence[Prompt], draw: Draw | None)
     if draw is None:
         raise ValueError(f"{metric} needs a text-to-image checkpoint, such as book128_latent.")
     reader = _reader(READER)
-    checks: list[tuple[Prompt, tuple[Check, ...], Scene]] = []
+    scenes: list[Scene] = []
     for first in range(0, len(asked), BATCH):
         some = asked[first : first + BATCH]
-        seeds = range(first, first + len(some))
-        pictures = list(draw([prompt.text for prompt in some], seeds))
-        seen = read(reader, _tensor(pictures))
-        checks += [(p, p.ask.check(s), s) for p, s in zip(some, seen, strict=True)]
-    details = {
-        language: _share([c for p, cs, _ in checks if p.language == language for c in cs])
-        for language in LANGUAGES
-    }
-    details["all found"] = float(np.mean([all(c.ok for c in cs) for _, cs, _ in checks]))
-    pairs = [(p.pair, scene) for p, _, scene in checks if p.pair]
+        pictures = list(draw([prompt.text for prompt in some], range(first, first + len(some))))
+        scenes += read(reader, _tensor(pictures))
+    checks = [(p, p.ask.check(scene)) for p, scene in zip(asked, scenes, strict=True)]
+    details = _by_language(checks)
+    details["all found"] = float(np.mean([all(c.ok for c in cs) for _, cs in checks]))
+    pairs = [(p.pair, scene) for p, scene in zip(asked, scenes, strict=True) if p.pair]
     if pairs:
         found = [any((t.kind, t.colour) == pair for t in s.things) for pair, s in pairs]
         details["pair"] = float(np.mean(found))
-    value = _share([check for _, cs, _ in checks for check in cs])
+    value = _share([check for _, cs in checks for check in cs])
     return Report(name, metric, value, len(asked), details)
+
+
+def _by_language(checks: Sequence[tuple[Prompt, Sequence[Check]]]) -> dict[str, float]:
+    """Share of the checks that are ok, in each language that was asked in."""
+    by = {code: [c for p, cs in checks if p.language == code for c in cs] for code in LANGUAGES}
+    return {code: _share(found) for code, found in by.items() if found}
 
 
 def prompts(n: int, seed: int = 0, held_out: bool = False) -> Iterator[Prompt]:
@@ -258,7 +256,7 @@ def _tensor(pictures: Sequence[Image.Image]) -> UInt8[Tensor, "B 3 H W"]:
 
 
 def _share(checks: Sequence[Check]) -> float:
-    return float(np.mean([check.ok for check in checks])) if checks else float("nan")
+    return float(np.mean([check.ok for check in checks]))
 
 
 METRICS: Mapping[str, Callable[[str, int, int, Draw | None], Report]] = {

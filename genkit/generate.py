@@ -195,31 +195,44 @@ def _check(
     sampler: str,
     size: int,
 ) -> None:
-    if isinstance(prompts, str):
-        raise TypeError(f"prompts is the text {prompts[:40]!r}; give a list of texts.")
+    for name, value in (("prompts", prompts), ("seeds", seeds)):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} is {value!r:.60}: give a list.")
     _within("The number of prompts", len(prompts), "pictures")
     if len(seeds) != len(prompts):
         raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one each.")
     for text in (*prompts, negative):
-        if not isinstance(text, str):
-            raise TypeError(f"A prompt is {text!r}, not a text.")
-        _within("The length of a prompt", len(text), "characters")
+        _check_text(text)
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"The seed {seed!r} is not a whole number from 0 to {MAX_SEED}.")
+            raise ValueError(f"The seed {seed!r:.60} is not a whole number from 0 to {MAX_SEED}.")
     if type(steps) is not int:
-        raise TypeError(f"steps is {steps!r}, not a whole number.")
+        raise TypeError(f"steps is {steps!r:.60}, not a whole number.")
     _within("steps", steps, "steps")
-    if type(guidance) not in (int, float) or not math.isfinite(guidance):
-        raise TypeError(f"guidance is {guidance!r}, not a number.")
+    if type(guidance) not in (int, float) or guidance != guidance:
+        raise TypeError(f"guidance is {guidance!r:.60}, not a number.")
     _within("guidance", guidance, "guidance")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"The sampler {sampler!r} is unknown: choose {', '.join(SAMPLERS)}.")
+    if type(sampler) is not str or sampler not in SAMPLERS:
+        known = ", ".join(SAMPLERS)
+        raise ValueError(f"The sampler {sampler!r:.60} is unknown: choose {known}.")
     if type(size) is not int or size not in SIZES:
-        raise ValueError(f"The size {size!r} is impossible: use a multiple of 16 from 64 to 256.")
+        raise ValueError(f"The size {size!r:.60} is none: use a multiple of 16 from 64 to 256.")
+
+
+def _check_text(text: str) -> None:
+    if type(text) is not str:
+        raise TypeError(f"A prompt is {text!r:.60}, not a text.")
+    _within("The length of a prompt", len(text), "characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The prompt {ascii(text[:40])} holds half a character (a lone surrogate): type it "
+            "again."
+        ) from error
 
 
 def _within(what: str, value: float, limit: str) -> None:
     low, high = LIMITS[limit]
     if not low <= value <= high:
-        raise ValueError(f"{what} is {value}: it must be from {low:g} to {high:g}.")
+        raise ValueError(f"{what} is {value!r:.60}: it must be from {low:g} to {high:g}.")

@@ -162,7 +162,10 @@ class LatentDenoising:
         t = t.clamp(min=1e-3)
         denoising = self.model.denoiser.loss(z0, t, torch.randn_like(z0), {"text": text}).mean()
         told = tokens.ne(0).any(dim=1)
-        answers = self.model.text_encoder.heads(text[told])
-        labels = torch.stack(list(label_losses(answers, batch["labels"][told]).values())).mean()
+        labels = text.new_zeros(())
+        if told.any():
+            answers = self.model.text_encoder.heads(text[told])
+            by_name = label_losses(answers, batch["labels"][told])
+            labels = torch.stack(list(by_name.values())).mean()
         parts = {"denoising": denoising, "labels": labels}
         yield Loss("model", denoising + self.weight * labels, parts)

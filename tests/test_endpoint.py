@@ -15,6 +15,7 @@ from gradio_client import Client
 import apps
 from apps import PAGES, build, options, receipt
 from apps.common import Studio
+from apps.gate import MAX_BODY, MAX_JOBS
 from genkit.data.picturebook import Scene
 
 
@@ -71,6 +72,7 @@ def test_the_endpoint_has_the_names_of_the_template(client) -> None:
         ({"num_inference_steps": 10**9}, "from 1 to 100"),
         ({"width": 1024}, "128 × 128"),
         ({"height": "128"}, "128 × 128"),
+        ({"width": "x" * 100_000}, "128 × 128 pixels only"),
         ({"sampler": "nothing"}, "unknown"),
         ({"language": "xx"}, "unknown"),
         ({"language": "vi", "n": 0}, "hãy chọn lại"),
@@ -109,6 +111,57 @@ def test_side_doors_are_shut(suite) -> None:
             assert web.get(f"gradio_api/file={path}").status_code in (403, 404)
 
 
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("route", ["queue/join", "call/generate", "run/predict"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_beyond_the_limit_is_refused_in_a_sentence(suite, route, declared) -> None:
+    whole = b'{"data": ["' + b"x" * MAX_BODY + b'"]}'
+    pieces = (whole[start : start + 2**20] for start in range(0, len(whole), 2**20))
+    content = whole if declared else pieces
+    with httpx.Client(base_url=suite, timeout=60) as web:
+        answer = web.post(f"gradio_api/{route}", content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert f"at most {MAX_BODY}" in answer.json()["detail"]
+        assert web.get("").status_code == 200
+
+
+def test_malformed_bodies_do_no_harm(suite, client) -> None:
+    bodies = (b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"session_hash": {}, "data": 7}')
+    with httpx.Client(base_url=suite) as web:
+        for body in bodies:
+            answer = web.post("gradio_api/queue/join", content=body, headers=JSON)
+            assert 400 <= answer.status_code < 500
+    assert client.predict("two pines", num_inference_steps=1, api_name="/generate")
+
+
+def test_one_session_has_three_jobs_and_another_is_served(suite, fake, client) -> None:
+    """Also notices a Gradio whose queue has other names: then nothing would be refused."""
+    config = httpx.get(f"{suite}config").json()
+    [index] = [d["id"] for d in config["dependencies"] if d["api_name"] == "generate"]
+    data = ["two pines", "", 1, False, 128, 128, 3.0, 20, 1, "dpm++2m", "en"]
+    job = {"data": data, "fn_index": index, "session_hash": "greedy"}
+    fake.delay = 0.5
+    try:
+        with httpx.Client(base_url=suite) as web:
+            answers = [web.post("gradio_api/queue/join", json=job) for _ in range(MAX_JOBS + 1)]
+            answers.append(web.post("gradio_api/queue/join", json=job | {"data": ["vi"]}))
+    finally:
+        fake.delay = 0.0
+    assert [answer.status_code for answer in answers] == [200] * MAX_JOBS + [429] * 2
+    english, vietnamese = (answer.json()["detail"] for answer in answers[-2:])
+    assert "3 jobs" in english and "hãy đợi" in vietnamese
+    files, _ = client.predict("two pines", num_inference_steps=1, api_name="/generate")
+    assert len(files) == 1
+
+
+def test_an_upload_beyond_the_limit_is_refused(suite) -> None:
+    for length in (9 * 2**20, MAX_BODY + 1):
+        files = {"files": ("picture.png", b"\0" * length, "image/png")}
+        assert httpx.post(f"{suite}gradio_api/upload", files=files).status_code == 413
+
+
 @pytest.mark.parametrize("path", ["", *(page.path for page in PAGES)])
 def test_pages_load_nothing_from_elsewhere(suite, path) -> None:
     text = httpx.get(suite + path).text
@@ -132,6 +185,13 @@ def test_a_port_in_use_is_told_with_a_remedy() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"port {port} is in use.*--port {port + 1}"):
             apps.launch(port=port, studio=fake_studio(FakeTextToImage()))
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "٣", "9" * 5000])
+def test_a_port_that_is_none_is_told(monkeypatch, port) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        apps.launch(studio=fake_studio(FakeTextToImage()))
 
 
 @pytest.mark.parametrize("auth", ["user", "user:", ":password", ""])

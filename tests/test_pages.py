@@ -5,7 +5,9 @@ import math
 import random
 import re
 import string
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -94,6 +96,7 @@ BAD = [
     ("prompt", ["a"], "not text"),
     ("prompt", {"path": "/etc/passwd"}, "not text"),
     ("prompt", 7, "not text"),
+    ("prompt", "a" + "\u0323\u0301" * 50_000, "100001 characters"),
     ("negative_prompt", "y" * 5000, "5000 characters"),
     ("n", 0, "from 1 to 8"),
     ("n", 9, "from 1 to 8"),
@@ -168,7 +171,7 @@ def test_a_link_keeps_what_is_right_and_tells_what_is_not() -> None:
 def test_a_card_tells_what_was_found() -> None:
     marks = (Mark(Pair("red", "đỏ"), True), Mark(Pair("<b>", "<b>"), False))
     text = cards.grid([Card("data:,", 7, True, marks, Pair("a", "b"))])
-    assert "1 of 2 found" in text and "Có 1 trên 2" in text
+    assert "1 of 2 found" in text and "Tìm thấy 1 trên 2" in text
     assert "✓" in text and "✗" in text and "<b></span>" not in text
     assert 'download="genkit-7.png"' in text
 
@@ -312,9 +315,68 @@ def test_verify_sees_a_change(tmp_path) -> None:
     assert "changed afterwards" in verdict
 
 
-def test_verify_needs_a_file() -> None:
+@pytest.mark.parametrize("path", [None, 7, [], {"path": "/etc/passwd"}])
+def test_verify_and_open_need_a_file(path) -> None:
     with pytest.raises(gr.Error, match="No picture is opened"):
-        list(desk().verify("en", None))
+        list(desk().verify("en", path))
+    with pytest.raises(gr.Error, match="No picture is opened"):
+        desk().open_receipt("en", path)
+
+
+def test_a_file_that_was_swept_is_told_without_its_path(tmp_path) -> None:
+    with pytest.raises(gr.Error, match="no longer kept") as caught:
+        list(desk().verify("en", str(tmp_path / "picture.png")))
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_verify_refuses_another_size_before_it_draws(tmp_path) -> None:
+    path = saved(tmp_path, randomize_seed=False, num_inference_steps=1)
+    with Image.open(path) as image:
+        info = handlers.receipt.PngImagePlugin.PngInfo()
+        info.add_text("genkit", image.info["genkit"])
+        image.resize((64, 128)).save(path, pnginfo=info)
+    model = FakeTextToImage()
+    with pytest.raises(gr.Error, match="64×128"):
+        list(Desk(fake_studio(model)).verify("en", str(path)))
+    assert not model.requests
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "word"), [("en", "prompt", "at most 5"), ("vi", "negative_prompt", "rút")]
+)
+def test_more_word_pieces_than_the_model_reads_are_refused(language, name, word) -> None:
+    model = FakeTextToImage()
+    studio = replace(fake_studio(model), count=lambda model, text: (len(text.split()), 5))
+    with pytest.raises(gr.Error, match=word) as caught:
+        list(Desk(studio).draw(language, *values(**{name: "pines " * 6})))
+    assert "6" in caught.value.message and not model.requests
+    assert len(list(Desk(studio).draw(language, *values(num_inference_steps=1)))) > 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"seed": "9" * 5000, "prompt": "two pines"},
+        {"seed": "NaN", "steps": "1e999", "guidance": "-inf", "n": "0x8", "prompt": "two pines"},
+        {"prompt": "two pines", "sampler": "<script>alert(1)</script>" * 500},
+        {"prompt": "two pines", "negative": "a\x00b", "steps": "٣", "unknown": "1"},
+        {"prompt": "two pines", "n": "", "seed": "-0.0.0", "guidance": "{}"},
+    ],
+)
+def test_a_hostile_link_keeps_what_is_good_and_says_the_rest(query) -> None:
+    request = SimpleNamespace(query_params=query)
+    *settings, note = desk().restore(None, request)
+    assert settings[NAMES.index("prompt")] == "two pines"
+    assert check(dict(zip(NAMES, settings)), SAMPLERS)
+    assert "gk-warn" in note and "<script>" not in note and len(note) < 5000
+
+
+@pytest.mark.parametrize(
+    "saved", [None, 7, [], "x", {"n": {}}, {"seed": [1] * 1000}, {"prompt": 3, "sampler": None}]
+)
+def test_whatever_the_browser_saved_the_page_opens(saved) -> None:
+    settings = desk().restore(saved, SimpleNamespace(query_params={}))
+    assert settings == [*vars(DEFAULTS).values(), ""]
 
 
 def test_say_fills_the_gaps() -> None:

@@ -163,6 +163,48 @@ def test_too_many_bytes_are_refused(tmp_path) -> None:
         read(written(tmp_path, receipt.MAGIC + b"\0" * receipt.MAX_BYTES))
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + check
+
+
+def grey(*chunks: bytes, width: int = 1, height: int = 1, pixels: bytes = b"\0\0") -> bytes:
+    """A PNG of 8-bit grey with these chunks before its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(pixels))
+    return b"".join((receipt.MAGIC, header, *chunks, data, chunk(b"IEND", b"")))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "sentence"),
+    [
+        ((chunk(b"tRNS", b"\1"),), "damaged"),
+        ((chunk(b"gAMA", b""),), "damaged"),
+        ((chunk(b"zTXt", b"genkit\0\0" + zlib.compress(b" " * 7 * 2**20)),), "damaged"),
+        ((chunk(b"tEXt", b"genkit\0" + b"[" * 7 * 2**20),), "damaged or of another version"),
+        ((chunk(b"tEXt", b"genkit\0" + b" " * 9 * 2**20),), "8388608"),
+    ],
+)
+def test_hostile_chunks_are_refused(tmp_path, chunks, sentence) -> None:
+    with pytest.raises(Refused, match=sentence):
+        read(written(tmp_path, grey(*chunks)))
+
+
+def test_a_long_thin_picture_is_read(tmp_path) -> None:
+    texts = chunk(b"tEXt", b"parameters\0two pines")
+    data = grey(texts, width=30_000, pixels=b"\0" * 30_001)
+    assert read(written(tmp_path, data)).image.size == (30_000, 1)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("blanks", [" ", "a ", "a:", "\t"])
+def test_parameters_are_read_in_linear_time(tmp_path, blanks) -> None:
+    """A pattern that may share blanks out between its parts takes years for this line."""
+    text = "two pines\nSteps: 7, " + blanks * 30_000 + "x"
+    found = read(with_text(tmp_path, parameters=text))
+    assert found.settings["prompt"] == "two pines" and found.settings["num_inference_steps"] == 7
+
+
 def test_no_settings(tmp_path) -> None:
     with pytest.raises(Refused, match="carries no settings"):
         read(with_text(tmp_path, Comment="a holiday"))
@@ -191,6 +233,12 @@ def broken(**changed) -> str:
         broken(versions={"torch": {}}),
         broken(versions={"torch": "x" * 1000}),
         broken(prompt="x" * 100_000),
+        broken(size=10**4000),
+        broken(image_seed=2**31),
+        manifest().json().replace('"index": 3', f'"index": {"9" * 5000}'),
+        broken(model="half of a character: \ud800"),
+        broken(device="cpu\x1b[2J"),
+        broken(versions={str(number): "1" for number in range(1000)}),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path, text) -> None:

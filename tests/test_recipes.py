@@ -160,7 +160,6 @@ def test_latents_are_those_of_the_autoencoder_in_units_of_their_effect(few):
     torch.testing.assert_close(coder.restore(batch["latent"]), z[[5, 1]], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="the data use the autoencoder that the model moves away")
 @pytest.mark.usefixtures("parents")
 def test_batches_do_not_depend_on_where_the_model_was_moved():
     """A model that trains on a GPU takes its autoencoder along; the data stay on the processor."""

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from genkit.cli import main
 from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder
 from genkit.objectives import Loss, Objective
@@ -211,9 +212,10 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
     monkeypatch.setenv("GENKIT_DTYPE", "float32")
     recipe = toy(objective=lambda model: Game(model, noise=0.0), lr=1e-3)
     one = finish(recipe, tmp_path / "one")
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    launcher += ("--nproc_per_node", "2")
-    child = start(tmp_path / "two", "4", command=launcher, GENKIT_DTYPE="float32", TOY_NOISE="0")
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0")
+    launcher += ("--multi_gpu", "--num_processes", "2")  # without GPUs: gloo on the processor
+    changes = {"GENKIT_DTYPE": "float32", "TOY_NOISE": "0", "HF_HOME": str(tmp_path)}
+    child = start(tmp_path / "two", "4", command=launcher, **changes)
     out, _ = child.communicate(timeout=250)
     assert child.returncode == 0
     printed = [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
@@ -227,6 +229,28 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
     half = replace(recipe, batch=2)
     finish(half, tmp_path / "half")
     assert difference(tmp_path / "one", tmp_path / "half") > 3e-3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_told_to_stop_ends_its_step_and_saves(
+    tmp_path, undisturbed, monkeypatch, capsys, number
+):
+    class Told(Game):
+        def __call__(self, batch):
+            if len(self.seen) == 2 * 4:  # in the middle of the fifth step
+                os.kill(os.getpid(), number)
+            yield from super().__call__(batch)
+
+    before, command = signal.getsignal(number), ["train", "toy", "--folder", str(tmp_path)]
+    monkeypatch.setattr("genkit.train.find", lambda name: toy(objective=Told))
+    assert main(command) == 130
+    assert signal.getsignal(number) is before
+    told = capsys.readouterr().err
+    assert "1 process trains, on batches of 4" in told
+    assert "interrupted after step 5, saved; continue with --resume" in told
+    monkeypatch.setattr("genkit.train.find", lambda name: toy())
+    assert main([*command, "--resume"]) == 0
+    assert difference(tmp_path, undisturbed) == 0.0
 
 
 def damage(folder, piece) -> None:

@@ -410,7 +410,6 @@ def test_a_cache_is_there_whole_or_not_at_all(cache):
     assert np.array_equal(cached("numbers", (3, 4), np.int64, broken), rows)
 
 
-@pytest.mark.xfail(strict=True, reason="the errors of `cached` do not name GENKIT_CACHE yet")
 def test_a_cache_that_cannot_be_is_named_with_its_remedy(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "file"))

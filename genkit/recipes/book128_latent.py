@@ -80,7 +80,7 @@ def model() -> LatentDiffusion:
 
 def data() -> Latents:
     """Calibrated latents with a fresh caption each; one caption in ten is empty."""
-    autoencoder = coder()
+    autoencoder = deepcopy(coder())  # the other one moves to the device of the training
     encode = hub.load("book_text").encode
 
     def standardise(z: torch.Tensor) -> torch.Tensor:

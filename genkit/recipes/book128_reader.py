@@ -1,4 +1,8 @@
-"""A picture of 128² becomes the labels of its scene: the ruler of prompt fidelity."""
+"""A picture of 128² becomes the labels of its scene: the ruler of prompt fidelity.
+
+A ruler must know every length: unlike the generators, the reader also sees the held-out pairs of
+kind and colour.
+"""
 
 import random
 
@@ -43,8 +47,8 @@ RECIPE = Recipe(
     name="book128_reader",
     model=Reader,
     objective=objective,
-    data=lambda: Pictures(SPLITS["train"][:60_000], 128),
-    steps=950,
+    data=lambda: Pictures(SPLITS["train"][:60_000], 128, held_out=SPLITS["train"][:12_000]),
+    steps=1000,
     batch=64,
     lr=1e-3,
     warmup=200,

@@ -36,38 +36,49 @@ def cached(
     """
     path = Path(os.environ.get("GENKIT_CACHE", "runs/cache")) / f"{name}.npy"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         # One name a process: two runs that start together must not write into one file.
         part = path.with_suffix(f".{os.getpid()}.part")
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-        for i, row in enumerate(rows()):
-            array[i] = row
-        array.flush()
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            for i, row in zip(range(shape[0]), rows(), strict=True):
+                array[i] = row
+            array.flush()
+            part.replace(path)
+        except OSError as error:
+            raise OSError(
+                f"The cache {path} cannot be written ({error.strerror or error}): name another "
+                "folder in the environment variable GENKIT_CACHE."
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
 
 
-def pictures(seeds: range, size: int) -> np.ndarray:
+def pictures(seeds: range, size: int, held_out: bool = False) -> np.ndarray:
     """Pictures of the scenes of these seeds, uint8 "N H W 3", as a read-only memory map.
 
     Args:
         seeds: The seeds, for example `SPLITS["train"][:60_000]`.
         size: Side of the pictures in pixels.
+        held_out: Draw the scenes with pairs of `HELD_OUT` (see `Scene.random`).
 
     Raises:
         OSError: If the cache cannot be written.
     """
     name = f"book-v{VERSION}-{size}-{seeds.start}-{seeds.stop}-{seeds.step}"
-    return cached(name, (len(seeds), size, size, 3), np.uint8, lambda: _rendered(seeds, size))
+    name += "-held-out" if held_out else ""
+    shape = (len(seeds), size, size, 3)
+    return cached(name, shape, np.uint8, lambda: _rendered(seeds, size, held_out))
 
 
-def _rendered(seeds: range, size: int) -> Iterator[np.ndarray]:
-    jobs = ((seed, size) for seed in seeds)
+def _rendered(seeds: range, size: int, held_out: bool) -> Iterator[np.ndarray]:
+    jobs = ((seed, size, held_out) for seed in seeds)
     # Spawned, not forked: a forked child would inherit the locks of torch's threads.
     with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
         yield from pool.imap(_render, jobs, chunksize=64)
 
 
-def _render(job: tuple[int, int]) -> np.ndarray:
-    seed, size = job
-    return np.asarray(Scene.random(seed).render(size))
+def _render(job: tuple[int, int, bool]) -> np.ndarray:
+    seed, size, held_out = job
+    return np.asarray(Scene.random(seed, held_out).render(size))

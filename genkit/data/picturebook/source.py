@@ -52,19 +52,26 @@ class Pictures:
     Args:
         seeds: For example `SPLITS["train"][:60_000]`.
         size: Side of the pictures in pixels.
+        held_out: Seeds of scenes with pairs of `HELD_OUT`, which come after the others. Only what
+            measures may see them, never what generates.
     """
 
-    def __init__(self, seeds: range, size: int) -> None:
-        self.seeds = seeds
-        self.array = pictures(seeds, size)
+    def __init__(self, seeds: range, size: int, held_out: range = range(0)) -> None:
+        self.scenes = [(seed, False) for seed in seeds] + [(seed, True) for seed in held_out]
+        self.usual = pictures(seeds, size)
+        self.rare = pictures(held_out, size, held_out=True) if held_out else self.usual[:0]
 
     def __len__(self) -> int:
-        return len(self.seeds)
+        return len(self.scenes)
 
     def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
-        picture = torch.from_numpy(np.stack([self.array[i] for i in indices]))
-        scenes = [Scene.random(self.seeds[i]) for i in indices]
+        picture = torch.from_numpy(np.stack([self._picture(i) for i in indices]))
+        scenes = [Scene.random(*self.scenes[i]) for i in indices]
         return {"picture": picture.permute(0, 3, 1, 2), "labels": label_tensor(scenes)}
+
+    def _picture(self, i: int) -> np.ndarray:
+        usual = len(self.usual)
+        return self.usual[i] if i < usual else self.rare[i - usual]
 
 
 class Captions:

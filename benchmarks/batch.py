@@ -29,7 +29,7 @@ def decoded(generator: TextToImage, texts: Sequence[str], seeds: Sequence[int]) 
     model = generator.model
     rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
     guided = Guided(model.denoiser, 3.0, model.condition([""]))
-    start = noise(rngs, model.latent_shape(128, 128))
+    start = noise(rngs, model.latent_shape(128, 128), device=generator.runtime.device)
     x = SAMPLERS["dpm++2m"](guided, start, 20, model.condition(texts), rngs)
     return model.decode(x).mean
 

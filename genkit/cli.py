@@ -148,10 +148,11 @@ def sample(
         size: Width and height in pixels.
         out: The PNG file to write.
     """
-    from genkit.generate import Picture, TextToImage
+    from genkit.generate import MAX_SEED, Picture, TextToImage
     from genkit.sheet import sheet
 
     _within("n", n, 1, 256)
+    _within("seed", seed, 0, MAX_SEED + 1 - n)  # told before the work, not after half of it
     _writable(out)
     model = TextToImage.from_pretrained(name)
     request = {"negative": negative, "steps": steps, "guidance": guidance, "sampler": sampler}
@@ -321,7 +322,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _drawing(name: str) -> Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]:
     """How a text-to-image checkpoint draws prompts, at the defaults; loaded at the first call."""
-
     from genkit.generate import Picture, TextToImage
 
     model = cache(lambda: TextToImage.from_pretrained(name))

@@ -7,8 +7,8 @@
 
 Conventions
     Every element is independent.  `log_prob` and `kl` are therefore elementwise, in nats: sum over
-    the axes that make one picture.  A Categorical's last axis holds the K classes; its samples are
-    integers without that axis.  `sample` takes the randomness as an argument.  Noise is drawn on
+    the axes that make one picture. A Categorical's last axis holds the K classes; its samples are
+    integers without that axis.  `sample` takes the randomness as an argument. Noise is drawn on
     the generator's device and moved, so one CPU generator gives the same sample on every device.
 """
 
@@ -44,8 +44,8 @@ class Gaussian(Distribution):
     """Diagonal Gaussian N(mean, diag(std²)).
 
     Args:
-        mean: any shape.
-        std: the standard deviation, > 0, broadcastable to `mean`.
+        mean: Any shape.
+        std: The standard deviation, > 0, broadcastable to `mean`.
     """
 
     mean: Float[Tensor, "*S"]

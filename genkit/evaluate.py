@@ -1,4 +1,4 @@
-"""Measuring checkpoints on scenes that no training set contains.
+"""Measuring checkpoints on scenes of the test split, which no training set contains.
 
     psnr                       an autoencoder: 10·log10(255²/MSE) of test pictures, mean, in dB
     labels                     a reader: share of the scene's labels that it reads right
@@ -6,7 +6,7 @@
     prompt-fidelity            text to image: captions of test scenes are drawn, the reader says
                                what it sees, and the value is (attributes found)/(attributes asked)
     prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
-                               no training scene contains; `pair` is the share of those pairs found
+                               no generator has seen; `pair` is the share of those pairs found
 
 Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
 
@@ -40,9 +40,20 @@ from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
 from genkit.runtime import detect, prepare
 
-__all__ = ["METRICS", "Draw", "Prompt", "Report", "evaluate", "fidelity", "prompts", "read"]
+__all__ = [
+    "METRICS",
+    "READER",
+    "Draw",
+    "Prompt",
+    "Report",
+    "evaluate",
+    "fidelity",
+    "prompts",
+    "read",
+]
 
 READER = "book128_reader"
+"""The checkpoint that says what is in a drawn picture."""
 SIZE = 128
 BATCH = 50
 

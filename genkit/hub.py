@@ -5,7 +5,7 @@
     load("owner/repo@<40-hex>")         a repository of the Hugging Face Hub, pinned, or its newest
 
 A checkpoint folder and a Hub repository are the same thing, and both are verified alike
-(`genkit.model`): JSON and safetensors are all that is fetched, and no code ever.  The environment
+(`genkit.model`): JSON and safetensors are all that is fetched, and no code ever. The environment
 variable GENKIT_CHECKPOINTS names another folder of checkpoints; HF_HUB_OFFLINE=1 keeps to what was
 fetched before.
 """
@@ -30,9 +30,9 @@ def load(name: str | Path) -> Model:
     """The verified model of a checkpoint name, a folder or a Hub id, in eval mode on the CPU.
 
     Raises:
-        FileNotFoundError: nothing has this name; near names are listed.
-        ConnectionError: the Hub does not answer, or does not have it.
-        ValueError: the checkpoint is damaged (see `Model.from_pretrained`).
+        FileNotFoundError: Nothing has this name; near names are listed.
+        ConnectionError: The Hub does not answer, or does not have it.
+        ValueError: The checkpoint is damaged (see `Model.from_pretrained`).
     """
     return Model.from_pretrained(locate(name))
 
@@ -73,14 +73,14 @@ def locate(name: str | Path) -> Path:
     """The folder that a name stands for; a Hub repository is fetched into its cache first.
 
     Raises:
-        FileNotFoundError: nothing has this name; near names are listed.
-        ConnectionError: the Hub does not answer, or does not have it.
+        FileNotFoundError: Nothing has this name; near names are listed.
+        ConnectionError: The Hub does not answer, or does not have it.
     """
     text = str(name)
-    if isinstance(name, str) and NAME.fullmatch(text) and (_checkpoints() / text).is_dir():
+    if isinstance(name, str) and NAME.fullmatch(text) and _is_folder(_checkpoints() / text):
         return _checkpoints() / text
-    if (folder := Path(name).expanduser()).is_dir():
-        return folder
+    if _is_folder(Path(name)):
+        return Path(name).expanduser()
     if isinstance(name, str) and (match := HUB_ID.fullmatch(text)):
         return _fetched(match[1], match[2])
     near = difflib.get_close_matches(text, names(), n=3, cutoff=0.4) or names()
@@ -93,6 +93,14 @@ def locate(name: str | Path) -> Path:
 def _checkpoints() -> Path:
     asked = os.environ.get("GENKIT_CHECKPOINTS", "").strip()
     return Path(asked).expanduser() if asked else Path(__file__).parent.parent / "checkpoints"
+
+
+def _is_folder(path: Path) -> bool:
+    """False also for what no path can be: too long a name, the home of an unknown user."""
+    try:
+        return path.expanduser().is_dir()
+    except (OSError, RuntimeError):
+        return False
 
 
 def _fetched(repo: str, revision: str | None) -> Path:

@@ -7,7 +7,7 @@ A checkpoint is a folder:
 
     fingerprint = SHA-256( canonical JSON of {class, config, weights: {file: SHA-256}} )
 
-so one hash names the whole model.  Constructor arguments are recorded, defaults included, by
+so one hash names the whole model. Constructor arguments are recorded, defaults included, by
 wrapping `__init__`:
 
     describe : Model | frozen dataclass | tuple | str | int | float | bool | None  →  JSON
@@ -17,7 +17,7 @@ Invariants
     No pickle is ever read, and only classes below `genkit.` are ever built.
     Saving is atomic (`genkit.store`): after a kill or a full disk the old checkpoint or the new.
     Loading is strict: another class, a changed byte, a missing, extra or mis-shaped tensor, a NaN
-    is a one-sentence error.  Shapes are compared on the meta device before memory is allocated, so
+    is a one-sentence error. Shapes are compared on the meta device before memory is allocated, so
     constructors must run under `torch.device("meta")`.
 """
 
@@ -57,7 +57,7 @@ class Model(nn.Module):
     `sha256` is the fingerprint of the checkpoint that was loaded, None for a model made by hand.
 
     Raises:
-        TypeError: an argument cannot be recorded: a list, a tensor, a module that is no Model.
+        TypeError: An argument cannot be recorded: a list, a tensor, a module that is no Model.
     """
 
     config: dict[str, object]
@@ -72,13 +72,13 @@ class Model(nn.Module):
         """Write the checkpoint atomically; other files of the folder (README.md …) are kept.
 
         Args:
-            folder: made where it does not exist.
+            folder: Made where it does not exist.
             dtype: float32 tensors are stored in this type (float16, bfloat16); others as they are.
 
         Raises:
-            TypeError: the model or a part of it is not a `genkit` class.
-            ValueError: a weight is NaN or infinite, or becomes so in `dtype`.
-            OSError: the disk is full; the old checkpoint is intact.
+            TypeError: The model or a part of it is not a `genkit` class.
+            ValueError: A weight is NaN or infinite, or becomes so in `dtype`.
+            OSError: The disk is full; the old checkpoint is intact.
         """
         description = describe(self)
         _check_buildable(description)
@@ -105,9 +105,9 @@ class Model(nn.Module):
         """The model of a checkpoint folder, verified, in float32, in eval mode, on the CPU.
 
         Raises:
-            FileNotFoundError: no such folder, or a file of it is missing.
-            TypeError: the folder holds another class than `cls`.
-            ValueError: anything in it is damaged, changed, missing, extra or not finite.
+            FileNotFoundError: No such folder, or a file of it is missing.
+            TypeError: The folder holds another class than `cls`.
+            ValueError: Anything in it is damaged, changed, missing, extra or not finite.
         """
         folder = existing(Path(folder))
         record = read_record(folder)
@@ -135,7 +135,7 @@ def describe(value: object) -> dict[str, object] | list | str | int | float | bo
     """JSON of a model, frozen dataclass, tuple or scalar.
 
     Raises:
-        TypeError: the value has no exact JSON form.
+        TypeError: The value has no exact JSON form.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -161,8 +161,8 @@ def build(value: object) -> object:
     """The inverse of `describe`: lists become tuples, {"class", "config"} becomes an object.
 
     Raises:
-        ValueError: a class outside `genkit.`, or malformed JSON.
-        TypeError: an argument is missing or unknown.
+        ValueError: A class outside `genkit.`, or malformed JSON.
+        TypeError: An argument is missing or unknown.
     """
     if isinstance(value, list):
         return tuple(build(item) for item in value)
@@ -189,7 +189,7 @@ def read_record(folder: Path) -> dict[str, object]:
     """config.json of a checkpoint, its form and its fingerprint verified; no weights are read.
 
     Raises:
-        FileNotFoundError: no such folder, or it has no config.json.
+        FileNotFoundError: No such folder, or it has no config.json.
         ValueError: config.json is damaged or was changed by hand.
     """
     path = existing(folder) / "config.json"

@@ -1,13 +1,13 @@
 """Objectives: what is minimised, and by whom.
 
-An objective is a generator of losses.  The training loop steps the player of each loss before it
+An objective is a generator of losses. The training loop steps the player of each loss before it
 asks for the next one:
 
     for loss in objective(batch):
         ∂ loss.total / ∂ players[loss.player];  one optimiser step of that player
 
 so a game of several players (an autoencoder and its critic) needs no loop of its own: the
-objective resumes after the player stepped.  An objective with one loss is the ordinary case.
+objective resumes after the player stepped. An objective with one loss is the ordinary case.
 
 Objectives draw from torch's default generator, which the loop seeds anew before every step.
 """
@@ -44,9 +44,9 @@ class Loss:
     """What one player minimises now.
 
     Args:
-        player: a key of the objective's `players`.
-        total: the scalar that is differentiated.
-        parts: scalars to plot; no gradient flows through them.
+        player: A key of the objective's `players`.
+        total: The scalar that is differentiated.
+        parts: Scalars to plot; no gradient flows through them.
     """
 
     player: str
@@ -58,7 +58,7 @@ class Loss:
 class Objective(Protocol):
     """Yields the losses of a batch; each player has an optimiser of its own.
 
-    Players share no parameters.  Modules that are not trained are frozen (`requires_grad_(False)`)
+    Players share no parameters. Modules that are not trained are frozen (`requires_grad_(False)`)
     and set to eval mode by the objective itself.
     """
 

@@ -4,7 +4,8 @@
 
 copies the export of a run, measures it, and writes README.md (what it is, data, recipe, steps,
 time and machine, numbers with the commands that print them, hash) and sheet.png beside the
-weights. No number on a card is typed by hand.
+weights. No number on a card is typed by hand. A run of another recipe, or with other steps, batch or
+seed than the recipe says, is refused, so that the recipe reproduces the checkpoint.
 """
 
 import json
@@ -40,31 +41,56 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
     Args:
         name: Of the recipe.
         run: Folder of the finished run (`genkit.train`).
-        checkpoint: Where the checkpoint goes; weights that are there are replaced.
+        checkpoint: Where the checkpoint goes; weights that are there are replaced. The folder has
+            the name of the recipe, which is the name that the card gives.
         draw: How to ask for pictures, for text to image (see `genkit.evaluate`).
 
     Returns:
         What was measured.
 
     Raises:
-        ValueError: If the run is not finished.
+        FileNotFoundError: If there is no run.
+        ValueError: If the run is not finished, or is of another recipe or with other settings.
     """
     recipe = find(name)
-    state = json.loads((existing(run / "state") / "state.json").read_bytes())
-    if state["step"] < recipe.steps:
-        raise ValueError(
-            f"{run} stands at step {state['step']} of {recipe.steps}; resume it to the end, or "
-            "shorten the recipe."
-        )
-    model = Model.from_pretrained(run / "export").eval()
+    _check(recipe, run, checkpoint)
+    model = Model.from_pretrained(run / "export")
+    (checkpoint / "README.md").unlink(missing_ok=True)  # no card beside weights it does not mean
     model.save_pretrained(checkpoint, recipe.dtype)
     if recipe.sheet is not None:
-        recipe.sheet(Model.from_pretrained(checkpoint).eval()).save(checkpoint / "sheet.png")
+        recipe.sheet(Model.from_pretrained(checkpoint)).save(checkpoint / "sheet.png")
     family = type(model).__module__.rpartition(".")[2]
     reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
     card = _card(recipe, model, run, checkpoint, reports)
     (checkpoint / "README.md").write_text(card, encoding="utf-8")
     return reports
+
+
+def _check(recipe: Recipe, run: Path, checkpoint: Path) -> None:
+    """Refuses what would put a wrong name or wrong settings on the card."""
+    if checkpoint.absolute().name != recipe.name:
+        raise ValueError(
+            f"{checkpoint} is not named {recipe.name}, as the card would say; choose a folder of "
+            "this name."
+        )
+    state = json.loads((existing(run / "state") / "state.json").read_bytes())
+    wanted = {"recipe": recipe.name, "batch": recipe.batch, "seed": recipe.seed}
+    for key, value in wanted.items():
+        if state[key] != value:
+            raise ValueError(
+                f"{run} is a run with {key} {state[key]!r}, the recipe has {value!r}; name the "
+                "run of this recipe, or train it again."
+            )
+    if state["step"] < recipe.steps:
+        raise ValueError(
+            f"{run} stands at step {state['step']} of {recipe.steps}; resume it to the end, or "
+            "shorten the recipe."
+        )
+    if state["step"] > recipe.steps:
+        raise ValueError(
+            f"{run} went on to step {state['step']}, the recipe ends at {recipe.steps}; write the "
+            "steps that were made into the recipe."
+        )
 
 
 def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: list[Report]) -> str:
@@ -110,8 +136,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
     ]
     hours, machine = _time(run / "log"), _machine()
     facts = {
-        "Data": f"the picture book, version {VERSION}, rendered from seeds of its train split; no "
-        "pair of kind and colour on the held-out list is in it",
+        "Data": f"the picture book, version {VERSION}, drawn from seeds of its train split",
         "Recipe": f"`genkit/recipes/{recipe.name}.py`: `python -m genkit train {recipe.name}`",
         "Settings": ", ".join(scalars),
         "Parameters": f"{parameters:,}",
@@ -124,11 +149,17 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
 
 def _time(log: Path) -> float:
     """Hours between the first and the last logged loss, pauses left out."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError as error:
+        raise ImportError(
+            "tensorboard is not installed, so the time of training cannot be read; install the "
+            "packages of requirements-dev.txt."
+        ) from error
     events = EventAccumulator(str(log), size_guidance={"scalars": 0})
     events.Reload()
-    times = sorted(event.wall_time for event in events.Scalars("model"))
+    logged = events.Scalars("model") if "model" in events.Tags()["scalars"] else []
+    times = sorted(event.wall_time for event in logged)
     gaps = (b - a for a, b in zip(times, times[1:], strict=False))
     return sum(gap for gap in gaps if gap < PAUSE) / 3600
 

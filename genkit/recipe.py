@@ -4,7 +4,7 @@
     rate n      lr · min(1, (n+1)/warmup) · ½(1 + cos(π·(n − warmup)/(steps − warmup)))
     mix         a 63-bit seed from numbers and words, so that every draw has a seed of its own
 
-All are pure functions of the recipe and n.  Presets are data: genkit/recipes/<name>.py holds one
+All are pure functions of the recipe and n. Presets are data: genkit/recipes/<name>.py holds one
 RECIPE.
 """
 
@@ -43,22 +43,22 @@ class Recipe:
     """All that determines a checkpoint.
 
     Args:
-        name: of the module genkit/recipes/<name>.py and the folder checkpoints/<name>.
-        model: makes the network that is exported.
-        objective: makes what is minimised, from the network.
-        data: makes the training data.
-        steps: optimiser steps.
-        batch: pictures per step, over all processes.
-        lr: highest learning rate; linear warm-up, then cosine to nearly 0.
-        warmup: steps of warm-up.
-        betas: of AdamW; a player of a game wants a lower first one.
-        weight_decay: of AdamW, on matrices and kernels; never on biases and norms.
-        ema: decay of the averaged weights, which are what is exported.
-        clip: largest norm of a player's gradient.
-        bf16: autocast to bfloat16 where the machine is faster with it.
-        seed: of initial values, order and noise.
-        dtype: in which the export is stored.
-        sheet: draws a picture of what the averaged network can do.
+        name: Of the module genkit/recipes/<name>.py and the folder checkpoints/<name>.
+        model: Makes the network that is exported.
+        objective: Makes what is minimised, from the network.
+        data: Makes the training data.
+        steps: Optimiser steps.
+        batch: Pictures per step, over all processes.
+        lr: Highest learning rate; linear warm-up, then cosine to nearly 0.
+        warmup: Steps of warm-up.
+        betas: Of AdamW; a player of a game wants a lower first one.
+        weight_decay: Of AdamW, on matrices and kernels; never on biases and norms.
+        ema: Decay of the averaged weights, which are what is exported.
+        clip: Largest norm of a player's gradient.
+        bf16: Autocast to bfloat16 where the machine is faster with it.
+        seed: Of initial values, order and noise.
+        dtype: In which the export is stored.
+        sheet: Draws a picture of what the averaged network can do.
     """
 
     name: str
@@ -99,8 +99,8 @@ def override(recipe: Recipe, **changes: object) -> Recipe:
     """The recipe with other scalars (steps=200, lr=3e-4, …); an architecture is a file of its own.
 
     Raises:
-        ValueError: an unknown or non-scalar field, or a value out of range.
-        TypeError: a value of another type than the field.
+        ValueError: An unknown or non-scalar field, or a value out of range.
+        TypeError: A value of another type than the field.
     """
     kinds = {f.name: type(getattr(recipe, f.name)) for f in fields(recipe)}
     scalar = sorted(name for name, kind in kinds.items() if kind in SCALARS)
@@ -117,9 +117,9 @@ class Order:
     """Which examples step n sees: a pure function of (seed, n).
 
     Args:
-        length: examples in the data.
-        batch: examples per step.
-        seed: of the permutations.
+        length: Examples in the data.
+        batch: Examples per step.
+        seed: Of the permutations.
     """
 
     length: int

@@ -7,11 +7,12 @@ says so.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
+
+from genkit.data.picturebook.words import fold
 
 __all__ = ["has_marks", "sheet"]
 
@@ -69,7 +70,8 @@ def sheet(
 
 def has_marks() -> bool:
     """True where the captions are drawn with all Vietnamese letters."""
-    return isinstance(_font(), ImageFont.FreeTypeFont) and _font().getname()[0] != "Aileron"
+    font = _font()  # Pillow's own is Aileron, or a bitmap where Pillow lacks FreeType
+    return isinstance(font, ImageFont.FreeTypeFont) and font.getname()[0] != "Aileron"
 
 
 @cache
@@ -85,16 +87,10 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _wrapped(text: str, width: int) -> list[str]:
     """The caption in lines no wider than `width` pixels (a single long word may be)."""
     lines = [""]
-    for word in (text if has_marks() else _plain(text)).split():
+    for word in (text if has_marks() else fold(text)).split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and _font().getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer
     return lines
-
-
-def _plain(text: str) -> str:
-    """Latin letters without marks: đ → d, ỏ → o."""
-    apart = unicodedata.normalize("NFD", text.replace("đ", "d").replace("Đ", "D"))
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))

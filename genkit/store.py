@@ -5,7 +5,7 @@
     stage  → folder          second rename; .folder.old is then removed
 
 A kill at any moment leaves the old content or the new; between the two renames the old one is
-found as `.folder.old` (`existing`).  Tensors are read only where their hash agrees.  One writer
+found as `.folder.old` (`existing`). Tensors are read only where their hash agrees. One writer
 per folder at a time.
 """
 
@@ -31,12 +31,12 @@ def replaced(
     """A stage whose files, at the end of the block, replace a checkpoint folder at once.
 
     Args:
-        folder: what is replaced or made.
-        needed: bytes about to be written, compared with the free ones before anything is touched.
-        keep: whether an old file or folder of this name is copied into the stage.
+        folder: What is replaced or made.
+        needed: Bytes about to be written, compared with the free ones before anything is touched.
+        keep: Whether an old file or folder of this name is copied into the stage.
 
     Raises:
-        OSError: too little space; needed and free bytes are named, and the folder is as before.
+        OSError: Too little space; needed and free bytes are named, and the folder is as before.
     """
     folder = folder.absolute()
     stage, old = _sibling(folder, "new"), _sibling(folder, "old")
@@ -82,8 +82,8 @@ def read_tensors(path: Path, sha256: object) -> dict[str, Tensor]:
     """The tensors of a safetensors file, read once: the bytes that are hashed are those used.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the bytes have another hash, or are not safetensors (a pickle, for example).
+        FileNotFoundError: No such file.
+        ValueError: The bytes have another hash, or are not safetensors (a pickle, for example).
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the folder is incomplete; fetch it again")

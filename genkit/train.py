@@ -9,17 +9,17 @@ Step n of a run is a pure function of (weights, optimiser state, seed, n):
     average       θ̄ ← d θ̄ + (1 − d) θ,  d = min(ema, (1 + n)/(10 + n))
 
 so nothing but tensors and n has to be saved, and a run killed at any moment resumes to the same
-weights bit for bit (on the same processor and number of threads).  The folder of a run:
+weights bit for bit (on the same processor and number of threads). The folder of a run:
 
     state/    weights, average, optimisers (safetensors), state.json; only the newest, whole
     export/   the average as a checkpoint (`Model.save_pretrained`), ready for `genkit.load`
     log/      TensorBoard         sheets/   sample sheets
 
-Several processes each take their part of every batch (GPUs: `accelerate launch`; processors:
-`torchrun --nproc_per_node 2 -m genkit train …`, because accelerate starts one process there).
+Several processes each take their part of every batch: `accelerate launch --num_processes 2 -m
+genkit train …`, with --multi_gpu on processors, where accelerate starts one process otherwise.
 Gradients are averaged by hand and modules are not wrapped in DistributedDataParallel: an objective
 calls submodules and several players in its own order, which the wrapper's forward hooks do not
-see.  Buffers are not exchanged: the first process's are saved.
+see. Buffers are not exchanged: the first process's are saved.
 """
 
 import hashlib
@@ -51,10 +51,10 @@ class Progress:
     """After one step.
 
     Args:
-        step: steps done, 1 … steps.
-        steps: of the recipe.
+        step: Steps done, 1 … steps.
+        steps: Of the recipe.
         losses: "player" → total, "player.part" → part, "player.norm" → its gradient, unclipped.
-        seconds: since this call of `train` began to step.
+        seconds: Since this call of `train` began to step.
     """
 
     step: int
@@ -67,7 +67,7 @@ def find(name: str) -> Recipe:
     """The recipe of genkit/recipes/<name>.py (its attribute RECIPE).
 
     Raises:
-        ValueError: there is no such recipe; the known ones are listed.
+        ValueError: There is no such recipe; the known ones are listed.
     """
     recipes = importlib.import_module("genkit.recipes")  # by name: recipes stand above
     known = sorted(module.name for module in pkgutil.iter_modules(recipes.__path__))
@@ -84,19 +84,19 @@ def train(
     save_minutes: float = 10.0,
     log_steps: int = 20,
 ) -> Iterator[Progress]:
-    """Trains, saves and exports; yields after every step.  Closing the generator saves, too.
+    """Trains, saves and exports; yields after every step. Closing the generator saves, too.
 
     Args:
-        recipe: what to train.
-        folder: of the run; made where it does not exist.
-        resume: continue the run of the folder, or begin where it has none.
-        save_steps: save at least every so many steps …
+        recipe: What to train.
+        folder: Of the run; made where it does not exist.
+        resume: Continue the run of the folder, or begin where it has none.
+        save_steps: Save at least every so many steps …
         save_minutes: … and at least every so many minutes.
-        log_steps: write losses to TensorBoard every so many steps.
+        log_steps: Write losses to TensorBoard every so many steps.
 
     Raises:
-        ValueError: the folder holds a run and `resume` is false, or a run of another recipe.
-        FloatingPointError: a loss or a gradient is not finite; the last save is intact.
+        ValueError: The folder holds a run and `resume` is false, or a run of another recipe.
+        FloatingPointError: A loss or a gradient is not finite; the last save is intact.
     """
     folder = Path(folder).absolute()
     step = _Run.step_of(folder / "state")

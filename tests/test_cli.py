@@ -17,7 +17,8 @@ from PIL import Image
 
 from genkit import cli
 from genkit.cli import COMMANDS, main
-from genkit.sheet import _plain, sheet
+from genkit.data.picturebook.words import fold
+from genkit.sheet import sheet
 
 
 @dataclass(frozen=True)
@@ -300,4 +301,4 @@ def test_sheet_refuses_what_does_not_fit(sizes, captions):
 
 
 def test_plain_letters():
-    assert _plain("Nhà đỏ ở giữa, Đêm") == "Nha do o giua, Dem"
+    assert fold("Nhà đỏ ở giữa, Đêm") == "Nha do o giua, Dem"

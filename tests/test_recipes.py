@@ -244,6 +244,19 @@ def test_an_unfinished_run_is_not_published(few, monkeypatch):
         publish.publish("book_text", few / "nowhere", few / "checkpoints" / "book_text")
 
 
+def test_a_run_is_published_under_its_own_name_only(few, monkeypatch):
+    run("book_text", few / "run")
+    monkeypatch.setattr(publish, "find", short)
+    with pytest.raises(ValueError, match="not named book128_reader"):
+        publish.publish("book128_reader", few / "run", few / "checkpoints" / "book_text")
+    with pytest.raises(ValueError, match="recipe 'book_text', the recipe has 'book128_reader'"):
+        publish.publish("book128_reader", few / "run", few / "checkpoints" / "book128_reader")
+    monkeypatch.setattr(publish, "find", lambda name: override(short(name), steps=1))
+    with pytest.raises(ValueError, match="went on to step 2, the recipe ends at 1"):
+        publish.publish("book_text", few / "run", few / "checkpoints" / "book_text")
+    assert not (few / "checkpoints").exists()
+
+
 def test_every_family_has_its_numbers():
     families = {kind.__module__.rpartition(".")[2] for kind in CLASSES.values()}
     assert families == set(publish.MEASURED)

@@ -1,6 +1,6 @@
 """Denoisers: one network wrapper and one loss for every parametrization.
 
-A backbone F is a plain network.  A parametrization says what its output means, by four
+A backbone F is a plain network. A parametrization says what its output means, by four
 coefficients that depend on the noise level (α, σ) only:
 
     x̂_0(x_t) = c_skip x_t + c_out F(c_in x_t, c_noise)
@@ -19,10 +19,10 @@ with s = sigma_data, and training minimises, whatever the parametrization,
 which is ‖F − ε‖², ‖F − x_0‖², ‖F − v‖², ‖F − u‖² or EDM's λ(σ)-weighted loss, exactly.
 
 c_noise tells the backbone the noise level: the angle (2/π)·atan2(σ, α), from 0 (data) to 1 (noise)
-on every schedule; EDM uses ln(σ/α)/4 as published.  It does not depend on t, so a trained network
+on every schedule; EDM uses ln(σ/α)/4 as published. It does not depend on t, so a trained network
 can be sampled on another schedule.
 
-The state x_t keeps its dtype (float32 or float64).  Only the backbone runs in its own (say
+The state x_t keeps its dtype (float32 or float64). Only the backbone runs in its own (say
 bfloat16), and its time stays at least float32, because bfloat16 cannot tell 0.999 from 1.
 """
 
@@ -70,7 +70,7 @@ class Coefficients(NamedTuple):
 
 
 class Parametrization(ABC):
-    """What the output of a backbone means.  Subclasses are frozen dataclasses of scalars."""
+    """What the output of a backbone means. Subclasses are frozen dataclasses of scalars."""
 
     @abstractmethod
     def coefficients(self, alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Coefficients:
@@ -147,7 +147,7 @@ class EDM(Parametrization):
     The paper writes it for x_0 + ρ ε; here that is x_t/α with ρ = σ/α.
 
     Args:
-        sigma_data: standard deviation of the data, > 0 (0.5 for pictures in [−1, 1],
+        sigma_data: Standard deviation of the data, > 0 (0.5 for pictures in [−1, 1],
             1 for standardised latents).
 
     Raises:
@@ -205,11 +205,11 @@ class Denoiser(Model):
     Args:
         backbone: forward(x "B C H W", time "B", named conditions …) → "B C H W"; time is c_noise,
             in [0, 1] (EDM: about −2 to 2).
-        schedule: noise levels of t in [0, 1].
-        parametrization: what the backbone's output means.
+        schedule: Noise levels of t in [0, 1].
+        parametrization: What the backbone's output means.
 
     Raises:
-        TypeError: a condition is not a named argument of the backbone's forward.
+        TypeError: A condition is not a named argument of the backbone's forward.
     """
 
     passes: int = 1
@@ -240,7 +240,7 @@ class Denoiser(Model):
         """‖F − (x_0 − c_skip x_t)/c_out‖², the mean over C H W, one per picture.
 
         Raises:
-            ValueError: a time has σ = 0 (t = 0 of a rectified schedule): nothing to learn there.
+            ValueError: A time has σ = 0 (t = 0 of a rectified schedule): nothing to learn there.
         """
         c = self.parametrization.coefficients(*self.schedule(t))
         if bool((c.c_out == 0).any()):

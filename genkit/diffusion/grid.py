@@ -1,6 +1,6 @@
 """Grids: which times a sampler visits.
 
-A grid of n steps is n + 1 falling times  start = t_0 > t_1 > … > t_n = stop.  The denoiser is
+A grid of n steps is n + 1 falling times  start = t_0 > t_1 > … > t_n = stop. The denoiser is
 evaluated at t_0 … t_(n−1); the last step, to t_n = 0, lands on clean data.
 
     Uniform     equal steps in t
@@ -23,7 +23,7 @@ __all__ = ["Grid", "Karras", "Trailing", "Uniform"]
 
 
 class Grid(ABC):
-    """The times of a sampler.  Subclasses are frozen dataclasses of scalars."""
+    """The times of a sampler. Subclasses are frozen dataclasses of scalars."""
 
     def __call__(
         self, schedule: Schedule, steps: int, start: float = 1.0, stop: float = 0.0
@@ -31,7 +31,7 @@ class Grid(ABC):
         """steps + 1 falling times from `start` to `stop`, float64 on the CPU.
 
         Raises:
-            ValueError: there is no step, the interval is not in [0, 1], or it is too short.
+            ValueError: There is no step, the interval is not in [0, 1], or it is too short.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; a sampler needs at least 1")
@@ -67,11 +67,11 @@ class Trailing(Grid):
     """Every (T/n)-th step of a chain of T, counted back from the last: 999, 949, …, 49 for n = 20.
 
     t_i = start − (start − stop + 1/(T − 1)) i/n:  the uniform grid whose end lies one step of the
-    chain beyond `stop`, because the paper's clean ᾱ_0 comes one step before ᾱ_1.  Where n does not
+    chain beyond `stop`, because the paper's clean ᾱ_0 comes one step before ᾱ_1. Where n does not
     divide T the times fall between two steps of the chain.
 
     Args:
-        T: number of steps of the chain.
+        T: Number of steps of the chain.
 
     References:
         Common Diffusion Noise Schedules and Sample Steps are Flawed
@@ -101,9 +101,9 @@ class Karras(Grid):
     [low, high] as in EDM, since a ratio of 0 (or ∞) has no place on the scale.
 
     Args:
-        rho: exponent, > 0; larger means more steps at low noise.
-        low: smallest ratio σ/α at which the denoiser is evaluated, > 0.
-        high: largest ratio σ/α of the second and later times.
+        rho: Exponent, > 0; larger means more steps at low noise.
+        low: Smallest ratio σ/α at which the denoiser is evaluated, > 0.
+        high: Largest ratio σ/α of the second and later times.
 
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models

@@ -2,7 +2,7 @@
 
     x̂_0 = x̂_0(negative) + scale · (x̂_0(cond) − x̂_0(negative))
 
-is a denoiser itself, so no sampler knows about guidance.  It is the classifier-free guidance of
+is a denoiser itself, so no sampler knows about guidance. It is the classifier-free guidance of
 the noise or of the velocity: at one (x_t, t) they are affine in x̂_0, and the weights sum to one.
 
     scale 0   the negative condition alone           one forward pass per picture
@@ -29,13 +29,13 @@ class Guided:
     """Classifier-free guidance of a denoiser.
 
     Args:
-        denoiser: what is guided.
-        scale: strength; 1 is none, above 1 exaggerates the condition, below 0 avoids it.
-        negative: the condition to move away from (the empty text, a negative prompt), with the
+        denoiser: What is guided.
+        scale: Strength; 1 is none, above 1 exaggerates the condition, below 0 avoids it.
+        negative: The condition to move away from (the empty text, a negative prompt), with the
             same names and shapes as the condition; a batch of 1 serves every picture.
 
     Raises:
-        ValueError: the scale is not finite, or the condition and the negative do not match.
+        ValueError: The scale is not finite, or the condition and the negative do not match.
 
     References:
         Classifier-Free Diffusion Guidance (Ho and Salimans, 2022)

@@ -67,12 +67,12 @@ class State:
     """Where a trajectory is after a step.
 
     Args:
-        step: number of steps done, 1 … steps.
-        steps: number of steps in all.
-        t: the time of `x`.
-        x: the state at t; data when t = 0.
-        x0: the estimate x̂_0 that the step used, for previews.
-        nfe: forward passes of the network per picture so far (a guided one counts as two).
+        step: Number of steps done, 1 … steps.
+        steps: Number of steps in all.
+        t: The time of `x`.
+        x: The state at t; data when t = 0.
+        x0: The estimate x̂_0 that the step used, for previews.
+        nfe: Forward passes of the network per picture so far (a guided one counts as two).
     """
 
     step: int
@@ -88,7 +88,7 @@ class Sampler(ABC):
     """A way to step from noise to data.
 
     Args:
-        grid: the times.
+        grid: The times.
     """
 
     grid: Grid = Uniform()
@@ -107,7 +107,7 @@ class Sampler(ABC):
         """(x_s, past) from x_t and s < t; the newest estimate of the returned past is x̂_0(x_t).
 
         Args:
-            past: what the previous step returned, () at the first.
+            past: What the previous step returned, () at the first.
         """
 
     def trajectory(
@@ -123,12 +123,12 @@ class Sampler(ABC):
         """Step `x` from time `start` to time `stop`, yielding the state after every step.
 
         Args:
-            x: the state at `start`: from start = 1, `noise(rngs, shape)` times σ_1; from an
+            x: The state at `start`: from start = 1, `noise(rngs, shape)` times σ_1; from an
                 earlier one, a picture with noise, `schedule.diffuse(x0, t, noise)`.
-            rngs: one generator per picture, for samplers that draw noise.
+            rngs: One generator per picture, for samplers that draw noise.
 
         Raises:
-            ValueError: bad steps or times, or the wrong number of generators.
+            ValueError: Bad steps or times, or the wrong number of generators.
         """
         if rngs is not None and len(rngs) != len(x):
             raise ValueError(f"{len(rngs)} generators for {len(x)} pictures; give one each")
@@ -230,7 +230,7 @@ class Euler(Sampler):
     """Euler's rule for the probability-flow ODE.
 
     With y = x/α and ρ = σ/α the ODE is dy/dρ = ε̂ (Karras et al.), with z = x/(α + σ) and
-    u = σ/(α + σ) it is dz/du = ε̂ − x̂_0 (rectified flow).  A step of either is the same map,
+    u = σ/(α + σ) it is dz/du = ε̂ − x̂_0 (rectified flow). A step of either is the same map,
 
     x_s = α_s x̂_0 + σ_s ε̂,
 
@@ -265,7 +265,7 @@ class Heun(Sampler):
     z' = z_t + (u_s − u_t) d(z_t, u_t),      z_s = z_t + (u_s − u_t) (d(z_t, u_t) + d(z', u_s))/2
 
     Karras et al. take σ/α for u: both are of second order, but u is bounded and stays finite where
-    α = 0, where σ/α makes the first steps of a cosine schedule explode.  The correction is skipped
+    α = 0, where σ/α makes the first steps of a cosine schedule explode. The correction is skipped
     at σ_s = 0, where d is not defined; so n steps to t = 0 cost 2n − 1 evaluations.
 
     References:
@@ -344,11 +344,11 @@ def noise(
     """One standard Gaussian draw per generator, stacked: "B" + `shape`.
 
     Args:
-        rngs: one CPU generator per picture; each advances as if it were alone.
-        shape: of one picture, without the batch.
+        rngs: One CPU generator per picture; each advances as if it were alone.
+        shape: Of one picture, without the batch.
 
     Raises:
-        ValueError: there is no generator.
+        ValueError: There is no generator.
     """
     if not rngs:
         raise ValueError("noise needs at least one generator, one per picture")

@@ -1,6 +1,6 @@
 """Schedules: how much data and how much noise there is at a time.
 
-t runs from 0 (data) to 1 (noise), in every file of genkit.  A schedule is the pair of curves in
+t runs from 0 (data) to 1 (noise), in every file of genkit. A schedule is the pair of curves in
 
     x_t = α_t x_0 + σ_t ε,      ε ~ N(0, I)
 
@@ -13,11 +13,11 @@ Two kinds:
     Rectified    straight lines,  α = 1 − u,  σ = u
 
 Discrete schedules are sampled exactly: t = (k − 1)/(T − 1) gives the paper's ᾱ_k for k = 1 … T,
-so a network trained on the chain and one trained here are interchangeable.  Between two steps
+so a network trained on the chain and one trained here are interchangeable. Between two steps
 ln ᾱ is interpolated linearly in t.
 
 What is at t = 0?  The first step of the chain, not clean data: α_0 = √(1 − β_1) and σ_0 = √β_1
-(0.01 for β_1 = 1e-4, about one grey level).  The paper's clean ᾱ_0 = 1 has no t of its own: a
+(0.01 for β_1 = 1e-4, about one grey level). The paper's clean ᾱ_0 = 1 has no t of its own: a
 sampler's last step, the step to t = 0, lands on (α, σ) = (1, 0) exactly (see `sample`).
 A rectified schedule has (1, 0) at t = 0 and (0, 1) at t = 1.
 
@@ -104,10 +104,10 @@ class LinearBeta(Discrete):
     Args:
         beta_start: β_1, in (0, 1).
         beta_end: β_T, in (0, 1).
-        T: number of steps of the chain, at least 2.
+        T: Number of steps of the chain, at least 2.
 
     Raises:
-        ValueError: a β is outside (0, 1) or T is below 2.
+        ValueError: A β is outside (0, 1) or T is below 2.
 
     References:
         Denoising Diffusion Probabilistic Models (Ho et al., 2020)
@@ -137,12 +137,12 @@ class Cosine(Discrete):
     f(k) = cos²((k/T + s)/(1 + s) · π/2),      β_k = min(1 − f(k)/f(k − 1), clip)
 
     Args:
-        s: offset that keeps β_1 from vanishing, ≥ 0.
-        clip: largest β, in (0, 1); it acts on the last step only, where f(T) = 0.
-        T: number of steps of the chain, at least 2.
+        s: Offset that keeps β_1 from vanishing, ≥ 0.
+        clip: Largest β, in (0, 1); it acts on the last step only, where f(T) = 0.
+        T: Number of steps of the chain, at least 2.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     References:
         Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), equation 17
@@ -177,7 +177,7 @@ class Rectified(Schedule):
             (SD3 uses 3 at 1024²).
 
     Raises:
-        ValueError: the shift is not positive and finite.
+        ValueError: The shift is not positive and finite.
 
     References:
         Flow Straight and Fast (Liu et al., 2022)

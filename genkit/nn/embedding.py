@@ -48,7 +48,7 @@ class Position(nn.Module):
 
     Args:
         channels: Channels of the feature map.
-        bands: Number of frequencies along each axis; the finest period is 2^(1 − bands)·2 sides.
+        bands: Number of frequencies along each axis; the finest period is 2^(2 − bands) sides.
     """
 
     def __init__(self, channels: int, bands: int = 4) -> None:

@@ -63,7 +63,7 @@ class Block(nn.Module):
 
 
 class Mix(nn.Module):
-    """Every cell attends to the text and, where `everywhere`, to every cell; identity at first.
+    """Every cell attends to the text and, where `cells`, to every cell; identity at first.
 
     Args:
         channels: Channels of the feature map.

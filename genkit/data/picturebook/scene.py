@@ -5,7 +5,7 @@ A `Scene` is everything that the picture book knows about one page. It is drawn 
     scene = Scene.random(seed),
 
 and from it come the picture (`paint`), its line drawing, its semantic map, its caption
-(`language`) and its labels. The attributes are drawn independently of each other, except where
+(`caption`) and its labels. The attributes are drawn independently of each other, except where
 the world forbids it (no cactus in the snow, no sun at night), so that every combination can be
 asked for and composition can be measured.
 
@@ -14,8 +14,8 @@ Conventions: a scene has one to three things, at most one in each slot, listed f
 `second` the colour of its second part (roof, sail or scarf). Where the kind has none, it is None.
 
 Held-out pairs. The pairs (kind, colour) in `HELD_OUT` never occur in `Scene.random` with the
-default `held_out=False`, hence in no training set; `held_out=True` draws scenes that each contain
-at least one of them.
+default `held_out=False`, hence in no training set of a model that draws; `held_out=True` draws
+scenes that each contain at least one of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .canvas import Page
 
 __all__ = [
-    "BALLOON",
     "COLOURED",
     "COLOURS",
     "GROUNDS",
@@ -94,7 +93,6 @@ SECOND: Mapping[str, str] = {
     "snowman": "scarf",
 }
 """Kinds that have a second coloured part, and its name."""
-BALLOON = "balloon"
 
 HELD_OUT = frozenset(
     {
@@ -112,7 +110,7 @@ HELD_OUT = frozenset(
         ("boat", "purple"),
     }
 )
-"""Pairs (kind, colour) that no training scene contains."""
+"""Pairs (kind, colour) that no model that draws sees in training."""
 
 SPLITS: Mapping[str, range] = {
     "train": range(0, 200_000),

@@ -23,10 +23,9 @@ from torch import Generator, Tensor
 
 from .book import pictures
 from .scene import LABELS, Scene
+from .words import LANGUAGES
 
 __all__ = ["LANGUAGES", "Captions", "Latents", "Pictures", "label_tensor", "to_uint8", "to_unit"]
-
-LANGUAGES = ("en", "vi")
 
 Encode = Callable[[Sequence[str]], Int[Tensor, "B L"]]
 

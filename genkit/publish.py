@@ -4,8 +4,8 @@
 
 copies the export of a run, measures it, and writes README.md (what it is, data, recipe, steps,
 time and machine, numbers with the commands that print them, hash) and sheet.png beside the
-weights. No number on a card is typed by hand. A run of another recipe, or with other steps, batch or
-seed than the recipe says, is refused, so that the recipe reproduces the checkpoint.
+weights. No number on a card is typed by hand. A run of another recipe, or with other steps, batch
+or seed than the recipe says, is refused, so that the recipe reproduces the checkpoint.
 """
 
 import json

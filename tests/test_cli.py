@@ -59,6 +59,7 @@ class TextToImage:
 def generate(monkeypatch):
     """A stand-in for genkit.generate: the command is tested here, not the model."""
     module = ModuleType("genkit.generate")
+    module.MAX_SEED = 2**31 - 1
     module.Picture, module.TextToImage = Picture, TextToImage
     monkeypatch.setitem(sys.modules, "genkit.generate", module)
 

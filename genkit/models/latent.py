@@ -5,8 +5,9 @@
     q(z₀ | z_t, tokens) = denoiser(z_t, t, {"text": tokens})
 
 The denoiser lives in the space of standardised latents (mean 0, variance 1 on average over the
-channels), so the schedules of unit-variance data apply. `decode` takes such latents back to pictures. The
-empty text "" is the unconditional case; dropping captions in training makes guidance possible.
+channels), so the schedules of unit-variance data apply. `decode` takes such latents back to
+pictures. The empty text "" is the unconditional case; dropping captions in training makes guidance
+possible.
 
 References:
     High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)

@@ -64,9 +64,6 @@ class Generator(Protocol):
     sha256: str
     runtime: Runtime
 
-    @property
-    def samplers(self) -> Sequence[str]: ...
-
     def __call__(
         self,
         prompts: Sequence[str],

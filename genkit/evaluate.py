@@ -115,8 +115,10 @@ def evaluate(
         raise ValueError(f"The metric {metric!r} is unknown: choose one of {', '.join(METRICS)}.")
     n = (500 if metric.startswith("prompt") else 1000) if n is None else n
     scenes = len(SPLITS["test"])
-    if not (seed >= 0 and n >= 1 and seed + n <= scenes):
-        raise ValueError(f"{n} scenes from number {seed} on: the test split has {scenes}.")
+    if not 0 <= seed < scenes:
+        raise ValueError(f"There is no test scene {seed}: use 0 to {scenes - 1}.")
+    if not 1 <= n <= scenes - seed:
+        raise ValueError(f"n = {n} from test scene {seed} on: use 1 to {scenes - seed}.")
     return METRICS[metric](name, n, seed, draw)
 
 

@@ -441,5 +441,6 @@ if __name__ == "__main__":
     plan = toy(objective=lambda model: Game(model, strength))
     plan = replace(plan, lr=plan.lr if strength else 1e-3)
     for done in train(plan, sys.argv[1], resume=True, save_steps=int(sys.argv[2])):
-        print(json.dumps({"step": done.step, "losses": done.losses}), flush=True)
+        line = json.dumps({"step": done.step, "losses": done.losses}) + "\n"
+        print(line, end="", flush=True)  # in one write: two processes share the pipe
         time.sleep(pause)

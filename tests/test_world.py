@@ -379,7 +379,7 @@ def test_pictures_are_rendered_once_in_the_order_of_their_seeds(cache, monkeypat
         assert np.array_equal(picture, np.asarray(Scene.random(seed).render(32)))
     assert [path.name for path in cache.iterdir()] == [f"book-v{VERSION}-32-5-14-4.npy"]
 
-    def never(seeds, size):
+    def never(seeds, size, held_out):
         raise AssertionError("rendered again")
 
     monkeypatch.setattr(book, "_rendered", never)

@@ -181,8 +181,10 @@ def _free(host: str, port: int) -> None:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             other = port + 1 if port < 65535 else PORT
-            remedy = f"stop the program that uses it, or choose another one with --port {other} (make demo PORT={other})"
-            raise OSError(f"port {port} is in use or not allowed; {remedy}") from None
+            remedy = f"choose another one with --port {other} (make demo PORT={other})"
+            raise OSError(
+                f"port {port} is in use or not allowed; stop the program that uses it, or {remedy}"
+            ) from None
 
 
 def _own_folder() -> None:

@@ -178,6 +178,7 @@ def test_examples_and_surprise_fill_the_prompt(tab) -> None:
     tab.wait_for_function(
         "(before) => { const now = document.querySelector('#gk-prompt textarea').value;"
         " return now && now !== before; }", arg=before)  # fmt: skip
+    assert tab.input_value("#gk-prompt textarea") not in ("", before)
 
 
 @pytest.mark.parametrize("path", ["", "prompt"])

@@ -16,10 +16,11 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genkit.model import Model
 from genkit.objectives import Objective
+from genkit.optimizer import adamw
 
 __all__ = ["Order", "Recipe", "Source", "learning_rate", "mix", "override"]
 
@@ -51,8 +52,9 @@ class Recipe:
         batch: Pictures per step, over all processes.
         lr: Highest learning rate; linear warm-up, then cosine to nearly 0.
         warmup: Steps of warm-up.
+        optimizer: Makes one player's optimiser: `adamw` or `muon`.
         betas: Of AdamW; a player of a game wants a lower first one.
-        weight_decay: Of AdamW, on matrices and kernels; never on biases and norms.
+        weight_decay: On matrices and kernels; never on biases and norms.
         ema: Decay of the averaged weights, which are what is exported.
         clip: Largest norm of a player's gradient.
         bf16: Autocast to bfloat16 where the machine is faster with it.
@@ -69,6 +71,7 @@ class Recipe:
     batch: int
     lr: float
     warmup: int = 500
+    optimizer: Callable[[nn.Module, tuple[float, float], float], torch.optim.Optimizer] = adamw
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     ema: float = 0.999

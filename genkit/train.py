@@ -154,7 +154,10 @@ class _Run:
         self.model = self._placed(recipe.model()).train()
         self.objective = recipe.objective(self.model)
         self.players = {name: self._placed(p) for name, p in self.objective.players.items()}
-        self.optimizers = {name: _optimizer(p, recipe) for name, p in self.players.items()}
+        self.optimizers = {
+            name: recipe.optimizer(player, recipe.betas, recipe.weight_decay)
+            for name, player in self.players.items()
+        }
         self.average = AveragedModel(self.model, multi_avg_fn=_averaging(recipe.ema))
         self.average.eval()
         _check_players(self.players)
@@ -340,15 +343,6 @@ class _Log:
 def _identity(recipe: Recipe) -> dict[str, object]:
     """What a run may not change half-way; steps and lr may."""
     return {"recipe": recipe.name, "batch": recipe.batch, "seed": recipe.seed}
-
-
-def _optimizer(player: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    trained = [parameter for parameter in player.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

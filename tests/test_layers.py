@@ -36,7 +36,7 @@ genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.mod
 genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.evaluate
-genkit.recipe genkit.train genkit.publish
+genkit.optimizer genkit.recipe genkit.train genkit.publish
 
 genkit.generate
 

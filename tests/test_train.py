@@ -24,6 +24,7 @@ from genkit.cli import main
 from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder
 from genkit.objectives import Loss, Objective
+from genkit.optimizer import muon
 from genkit.recipe import Order, Recipe, Source, learning_rate, mix, override
 from genkit.train import find, train
 
@@ -177,6 +178,19 @@ def test_a_closed_run_resumes_to_the_same_bits(tmp_path, undisturbed, stop):
     assert [progress.step for progress in rest] == list(range(stop + 1, 13))
     assert difference(tmp_path, undisturbed) == 0.0
     assert export_bytes(tmp_path) == export_bytes(undisturbed)
+
+
+def test_a_run_with_muon_resumes_to_the_same_bits(tmp_path):
+    whole, parts = toy(optimizer=muon, steps=6), tmp_path / "parts"
+    finish(whole, tmp_path / "whole")
+    run = train(whole, parts)
+    while next(run).step < 4:
+        pass
+    run.close()
+    finish(whole, parts, resume=True)
+    assert difference(tmp_path / "whole", parts) == 0.0
+    keys = [key for key in state(parts) if key.startswith("optimizer-critic/")]
+    assert {key.split(".")[-1] for key in keys} == {"mean", "square", "step"}
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, undisturbed):

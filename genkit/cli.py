@@ -179,10 +179,16 @@ def list_(*, json: bool = False) -> None:
     """
     from genkit import hub
 
-    cards = [hub.card(name) for name in hub.names()]
-    for card in cards:  # checkpoints are named <data><pixels>_<what>; text models have no pixels
-        pixels = re.match(r"[a-z]+(\d+)_", card["name"])
-        card["size"] = int(pixels[1]) if pixels else None
+    cards = []
+    for name in hub.names():
+        try:
+            card = hub.card(name)
+        except (OSError, ValueError) as error:  # one bad folder does not hide the others
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        # Checkpoints are named <data><pixels>_<what>; text models have no pixels.
+        pixels = re.match(r"[a-z]+(\d+)_", name)
+        cards.append(card | {"size": int(pixels[1]) if pixels else None})
     if json:
         print(dumps(cards))
         return

@@ -18,6 +18,7 @@ from PIL import Image
 from genkit import cli
 from genkit.cli import COMMANDS, main
 from genkit.data.picturebook.words import fold
+from genkit.models.autoencoder import Autoencoder
 from genkit.sheet import sheet
 
 
@@ -283,6 +284,18 @@ def test_list_is_json_for_programs(capsys):
     for card in cards:
         assert {"name", "family", "size", "parameters"} <= card.keys()
         assert card["parameters"] > 0
+
+
+def test_list_goes_on_behind_a_damaged_checkpoint(tmp_path, monkeypatch, capsys):
+    Autoencoder(2, (8, 8), (8, 8), (0, 0), (0, 0)).save_pretrained(tmp_path / "whole")
+    for name, text in (("bad", "{"), ("empty", "{}"), ("list", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    monkeypatch.setenv("GENKIT_CHECKPOINTS", str(tmp_path))
+    assert main(["list", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [card["name"] for card in json.loads(out.splitlines()[-1])] == ["whole"]
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["bad", "empty", "list"]
 
 
 def test_sheet_places_pictures_in_rows():

@@ -19,7 +19,7 @@ from genkit.data.picturebook.ask import Ask, Look, ThingAsk
 from genkit.data.picturebook.caption import EXAMPLES, canonical, caption, describe
 from genkit.data.picturebook.lexicon import language
 from genkit.data.picturebook.parse import parse
-from genkit.data.picturebook.plan import everything, plan
+from genkit.data.picturebook.plan import COMPLETE, everything, plan
 from genkit.data.picturebook.scene import COLOURS, HELD_OUT, LABELS, SLOTS, Scene, Thing
 from genkit.data.picturebook.words import (
     COLOUR_WORDS,
@@ -76,6 +76,23 @@ def test_what_is_said_is_what_is_read(tongue: Language) -> None:
         text = describe(ask, rng, tongue)
         assert parse(text).ask == ask, text
         assert parse(text).unknown == (), text
+
+
+@pytest.mark.parametrize("tongue", LANGUAGES)
+def test_a_complete_plan_leaves_nothing_of_a_thing_open(tongue):
+    rng = random.Random(3)
+    for seed in range(300):
+        scene = Scene.random(seed)
+        ask = plan(scene, rng, tongue, COMPLETE)
+        kinds = [thing.kind for thing in scene.things]
+        assert {thing.kind for thing in ask.things} == set(kinds)
+        for thing in scene.things:
+            if kinds.count(thing.kind) == 1:
+                look = next(asked.look for asked in ask.things if asked.kind == thing.kind)
+                for name in ("colour", "second", "size", "slot"):
+                    value, choice = getattr(thing, name), getattr(look, name)
+                    assert value in choice if value else not choice
+        assert ask.time and ask.ground and bool(ask.balloon) >= bool(scene.balloon)
 
 
 @pytest.mark.parametrize("tongue", LANGUAGES)

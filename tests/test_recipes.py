@@ -44,7 +44,7 @@ class FewPictures(Pictures):
         return super().batch(list(indices)[:16], rng)
 
 
-def here(seeds: range, size: int, held_out: bool) -> Iterator[np.ndarray]:
+def here(seeds: range, size: int, held_out: bool = False) -> Iterator[np.ndarray]:
     """In this process: starting others costs more than a few pictures."""
     return (np.asarray(Scene.random(seed, held_out).render(size)) for seed in seeds)
 
@@ -66,7 +66,8 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setattr(
         book128_latent, "EXAMPLES", {"en": ("two pines",), "vi": ("một ngôi nhà đỏ",)}
     )
-    monkeypatch.setattr(book, "_rendered", here)
+    monkeypatch.setattr(book, "rendered", here)
+    monkeypatch.setattr(book128_latent, "rendered", here)
     for function in CACHED:
         function.cache_clear()
     yield tmp_path

@@ -382,7 +382,7 @@ def test_pictures_are_rendered_once_in_the_order_of_their_seeds(cache, monkeypat
     def never(seeds, size, held_out):
         raise AssertionError("rendered again")
 
-    monkeypatch.setattr(book, "_rendered", never)
+    monkeypatch.setattr(book, "rendered", never)
     again = pictures(seeds, 32)
     assert np.array_equal(again, found) and isinstance(again, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
@@ -471,6 +471,23 @@ def test_captions_are_fresh_but_a_function_of_the_generator():
         for s in range(20)
     )
     assert 240 < empty < 360  # 300 ± 4 standard deviations of 1,000 draws
+
+
+@pytest.mark.usefixtures("fast")
+def test_complete_captions_come_beside_the_usual_and_the_empty_ones():
+    def texts(complete: float) -> list[str]:
+        seen: list[str] = []
+        source = Captions(
+            range(300), lambda some: seen.extend(some) or encode(some), 0.2, complete
+        )
+        source.batch(range(300), torch.Generator().manual_seed(0))
+        return seen
+
+    usual, half, full = texts(0.0), texts(0.4), texts(0.8)
+    empty = [[not text for text in some] for some in (usual, half, full)]
+    assert 30 < sum(empty[0]) < 90 and 30 < sum(empty[2]) < 90
+    words = [np.mean([len(text.split()) for text in some if text]) for some in (usual, half, full)]
+    assert words[0] * 1.15 < words[1] and words[1] * 1.1 < words[2]
 
 
 @pytest.mark.usefixtures("fast")

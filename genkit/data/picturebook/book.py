@@ -18,7 +18,7 @@ import numpy as np
 
 from .scene import VERSION, Scene
 
-__all__ = ["cached", "pictures"]
+__all__ = ["cached", "pictures", "rendered"]
 
 
 def cached(
@@ -71,10 +71,11 @@ def pictures(seeds: range, size: int, held_out: bool = False) -> np.ndarray:
     name = f"book-v{VERSION}-{size}-{seeds.start}-{seeds.stop}-{seeds.step}"
     name += "-held-out" if held_out else ""
     shape = (len(seeds), size, size, 3)
-    return cached(name, shape, np.uint8, lambda: _rendered(seeds, size, held_out))
+    return cached(name, shape, np.uint8, lambda: rendered(seeds, size, held_out))
 
 
-def _rendered(seeds: range, size: int, held_out: bool) -> Iterator[np.ndarray]:
+def rendered(seeds: range, size: int, held_out: bool = False) -> Iterator[np.ndarray]:
+    """The same pictures one by one, "H W 3", drawn now in as many processes as there are cores."""
     jobs = ((seed, size, held_out) for seed in seeds)
     # Spawned, not forked: a forked child would inherit the locks of torch's threads.
     with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from .ask import SCENE_LABELS, Ask
 from .phrases import balloon_phrase, pick, thing_phrase
-from .plan import everything, plan
+from .plan import Detail, everything, plan
 from .scene import Scene
 from .scenery import SCENE_WORDS
 from .words import LANGUAGES, Choice, Language, fold
@@ -54,13 +54,14 @@ EXAMPLES: dict[Language, tuple[str, ...]] = {
 """Prompts that show what the picture book can draw."""
 
 
-def caption(scene: Scene, rng: random.Random, language: str) -> str:
+def caption(scene: Scene, rng: random.Random, language: str, detail: Detail | None = None) -> str:
     """One of very many captions of this scene.
 
     Args:
         scene: The truth.
         rng: Source of chance; every draw is another paraphrase.
         language: "en" or "vi".
+        detail: How much is said; without it, as much as people say, now more and now less.
 
     Raises:
         ValueError: If the language is another one.
@@ -68,7 +69,7 @@ def caption(scene: Scene, rng: random.Random, language: str) -> str:
     tongue = next((known for known in LANGUAGES if known == language), None)
     if tongue is None:
         raise ValueError(f"language {language!r} is not spoken here; use 'en' or 'vi'")
-    ask = plan(scene, rng, tongue)
+    ask = plan(scene, rng, tongue, detail)
     stars = scene.time == "night" and scene.weather == "clear"
     for _ in range(20):
         text = describe(ask, rng, tongue, stars)

@@ -20,7 +20,7 @@ from .scene import COLOURS, Scene, Thing
 from .scenery import SCENE_WORDS
 from .words import Choice, Language
 
-__all__ = ["Detail", "everything", "plan"]
+__all__ = ["COMPLETE", "Detail", "everything", "plan"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ _DETAILS = (
     Detail(things=1.0, colour=1.0, second=0.9, size=0.5, slot=0.75, scene=0.9, absent=0.08),
 )
 _DETAIL_WEIGHTS = (0.28, 0.42, 0.30)
+COMPLETE = Detail(things=1.0, colour=1.0, second=1.0, size=1.0, slot=1.0, scene=1.0, absent=0.1)
+"""Says all that is there: more than people write, and what a model learns most from."""
 _ABSENT = {
     "weather": "clear", "light": "none", "mountains": "none", "clouds": "0", "rainbow": "none",
     "balloon": "none",
@@ -68,15 +70,18 @@ def everything(scene: Scene) -> Ask:
     return Ask(**exact, things=things)
 
 
-def plan(scene: Scene, rng: random.Random, language: Language) -> Ask:
+def plan(
+    scene: Scene, rng: random.Random, language: Language, detail: Detail | None = None
+) -> Ask:
     """A part of the scene that is worth a caption; never empty.
 
     Args:
         scene: The truth.
         rng: Source of chance.
         language: Vietnamese may say "xanh", which is blue or green.
+        detail: How much is said; without it, as much as people say, now more and now less.
     """
-    detail = rng.choices(_DETAILS, _DETAIL_WEIGHTS)[0]
+    detail = detail or rng.choices(_DETAILS, _DETAIL_WEIGHTS)[0]
     chosen: dict[str, Choice] = {}
     for label, value in _values(scene).items():
         absent = _ABSENT.get(label) == value

@@ -12,6 +12,7 @@ objective resumes after the player stepped. An objective with one loss is the or
 Objectives draw from torch's default generator, which the loop seeds anew before every step.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -22,14 +23,23 @@ from torch import Tensor, nn
 
 from genkit.data.picturebook.scene import LABELS
 from genkit.data.picturebook.source import to_unit
-from genkit.distributions import Categorical
+from genkit.diffusion.denoise import Condition
+from genkit.diffusion.likelihood import step_nats
+from genkit.diffusion.schedule import Discrete, spread
+from genkit.diffusion.variance import LearnedVariance, earlier, posterior
+from genkit.distributions import Categorical, Gaussian
 from genkit.models.autoencoder import Autoencoder
+from genkit.models.classifier import NoisyClassifier, class_of
+from genkit.models.diffusion import PixelDiffusion
 from genkit.models.latent import LatentDiffusion
 
 __all__ = [
     "Batch",
+    "Denoising",
+    "Hybrid",
     "LatentDenoising",
     "Loss",
+    "NoisyClassification",
     "Objective",
     "Reading",
     "Reconstruction",
@@ -169,3 +179,126 @@ class LatentDenoising:
             labels = torch.stack(list(by_name.values())).mean()
         parts = {"denoising": denoising, "labels": labels}
         yield Loss("model", denoising + self.weight * labels, parts)
+
+
+class Denoising:
+    """DDPM's simple loss: E_k ‖F − target‖², which is ‖F − ε‖² for an ε-prediction.
+
+    Args:
+        model: The pixel diffusion model, on a chain.
+        drop: Share of labels that are dropped.
+
+    References:
+        Denoising Diffusion Probabilistic Models (Ho et al., 2020), equation 14
+            https://arxiv.org/abs/2006.11239
+    """
+
+    def __init__(self, model: PixelDiffusion, drop: float = 0.1) -> None:
+        self.model, self.drop = model, drop
+        self.steps = _steps(model.denoiser.schedule)
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x0 = to_unit(batch["picture"])
+        t = _times(len(x0), self.steps)
+        cond = _condition(self.model, batch, self.drop)
+        loss = self.model.denoiser.loss(x0, t, torch.randn_like(x0), cond)
+        yield Loss("model", loss.mean())
+
+
+class Hybrid:
+    """Improved DDPM's loss: L_simple teaches the mean, λ·L_vlb the variance alone.
+
+        L_hybrid = ‖F − target‖² + λ T L_(k−1)(stop-gradient(x̂_0), ς)
+
+    T L_(k−1) with a uniform k is an unbiased estimate of the whole bound but its constant L_T, in
+    bits/dim as in the paper's own code, which the weight λ supposes.
+
+    Args:
+        model: A pixel diffusion model with a learned variance.
+        weight: λ.
+        drop: Share of labels that are dropped.
+
+    Raises:
+        TypeError: The model's variance is not learned.
+
+    References:
+        Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), equation 16
+            https://arxiv.org/abs/2102.09672
+    """
+
+    def __init__(self, model: PixelDiffusion, weight: float = 0.001, drop: float = 0.1) -> None:
+        if not isinstance(model.denoiser, LearnedVariance):
+            raise TypeError(
+                f"a {type(model.denoiser).__name__} learns no variance; make the model with "
+                "LearnedVariance, or take the objective Denoising"
+            )
+        self.model, self.weight, self.drop = model, weight, drop
+        self.steps = _steps(model.denoiser.schedule)
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x0 = to_unit(batch["picture"])
+        t = _times(len(x0), self.steps)
+        cond = _condition(self.model, batch, self.drop)
+        denoiser = self.model.denoiser
+        at = denoiser.schedule(t)
+        answer = denoiser(denoiser.schedule.diffuse(x0, t, torch.randn_like(x0)), t, cond)
+        # F − target = (x̂_0 − x_0)/c_out: one pass serves both terms.
+        c_out = denoiser.parametrization.coefficients(*at).c_out
+        simple = ((answer.mean - x0) / spread(c_out, x0)).square().mean()
+        still = Gaussian(answer.mean.detach(), answer.std)
+        nats = step_nats(still, x0, at, earlier(denoiser.schedule, t), self._floor())
+        bits = self.steps * nats.mean() / math.log(2)
+        yield Loss("model", simple + self.weight * bits, {"simple": simple, "bits": bits})
+
+    def _floor(self) -> float:
+        """β̃_2, which the decoder's variance is never below."""
+        schedule = self.model.denoiser.schedule
+        second = torch.tensor([1 / (self.steps - 1)], dtype=torch.float64, device="cpu")
+        return posterior(schedule(second), earlier(schedule, second)).variance.item()
+
+
+class NoisyClassification:
+    """Maximum likelihood of the class of a noisy picture: −ln P(y | x_t), at every step alike.
+
+    Args:
+        model: The classifier, on a chain.
+
+    References:
+        Diffusion Models Beat GANs on Image Synthesis (Dhariwal and Nichol, 2021), section 4
+            https://arxiv.org/abs/2105.05233
+    """
+
+    def __init__(self, model: NoisyClassifier) -> None:
+        self.model = model
+        self.steps = _steps(model.schedule)
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x0, y = to_unit(batch["picture"]), class_of(batch["labels"])
+        t = _times(len(x0), self.steps)
+        answer = self.model(self.model.schedule.diffuse(x0, t, torch.randn_like(x0)), t)
+        right = (answer.mode == y).float().mean()
+        yield Loss("model", -answer.log_prob(y).mean(), {"right": right})
+
+
+def _steps(schedule: object) -> int:
+    if not isinstance(schedule, Discrete):
+        raise TypeError(
+            f"{type(schedule).__name__} has no steps to draw; take a chain such as LinearBeta"
+        )
+    return len(schedule.betas())
+
+
+def _times(count: int, steps: int) -> Float[Tensor, "B"]:
+    """Stratified steps of a chain as times, float64 on the processor, in a random order."""
+    u = (torch.randperm(count, device="cpu") + torch.rand(count, device="cpu").double()) / count
+    return (u * steps).floor().clamp(max=steps - 1) / (steps - 1)
+
+
+def _condition(model: PixelDiffusion, batch: Batch, drop: float) -> Condition:
+    """The classes of the scenes, some of them replaced by no class."""
+    label: Int[Tensor, "B"] = class_of(batch["labels"])
+    dropped = torch.rand(len(label), device=label.device) < drop
+    return {"label": label.masked_fill(dropped, len(model.classes))}

@@ -29,7 +29,7 @@ MEASURED = {
     "text": ("captions",),
     "latent": ("prompt-fidelity", "prompt-fidelity-held-out"),
 }
-"""The metrics on the card of each family."""
+"""The metrics on the card of each family; another one's card claims no number."""
 
 PAUSE = 900.0
 """Seconds between two logged losses above which a run is taken to have been stopped."""
@@ -60,7 +60,7 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
     if recipe.sheet is not None:
         recipe.sheet(Model.from_pretrained(checkpoint)).save(checkpoint / "sheet.png")
     family = type(model).__module__.rpartition(".")[2]
-    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
+    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED.get(family, ())]
     card = _card(recipe, model, run, checkpoint, reports)
     (checkpoint / "README.md").write_text(card, encoding="utf-8")
     return reports
@@ -102,8 +102,8 @@ def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: li
         about.strip(),
         "![sheet](sheet.png)" if recipe.sheet else "",
         f"```python\nimport genkit\n\nmodel = genkit.load({recipe.name!r})\n```",
-        "## Numbers",
-        _numbers(recipe.name, reports),
+        "## Numbers" if reports else "",
+        _numbers(recipe.name, reports) if reports else "",
         "## How it was made",
         _facts(recipe, model, run),
         "## Files",
@@ -129,7 +129,7 @@ def _numbers(name: str, reports: list[Report]) -> str:
 
 def _facts(recipe: Recipe, model: Model, run: Path) -> str:
     parameters = sum(p.numel() for p in model.parameters())
-    scalars = [
+    scalars = [f"optimizer {recipe.optimizer.__name__}"] + [
         f"{f.name} {getattr(recipe, f.name)}"
         for f in fields(recipe)
         if f.name in ("steps", "batch", "lr", "warmup", "weight_decay", "ema", "clip", "seed")

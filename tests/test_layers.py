@@ -26,8 +26,10 @@ genkit.data.picturebook genkit.data.points genkit.data.folder genkit.data genkit
 
 genkit.nn.layers genkit.nn.attention genkit.nn.embedding genkit.nn.convnet genkit.nn.unet
 genkit.nn.transformer genkit.nn.bijection genkit.nn.quantize genkit.nn
-genkit.diffusion.schedule genkit.diffusion.denoise genkit.diffusion.grid genkit.diffusion.sample
-genkit.diffusion.guide genkit.diffusion.likelihood genkit.diffusion
+genkit.diffusion.curve genkit.diffusion.schedule genkit.diffusion.terminal
+genkit.diffusion.denoise genkit.diffusion.exchange genkit.diffusion.grid
+genkit.diffusion.trajectory genkit.diffusion.multistep genkit.diffusion.sample
+genkit.diffusion.variance genkit.diffusion.guide genkit.diffusion.likelihood genkit.diffusion
 
 genkit.models.classifier genkit.models.autoencoder genkit.models.vae genkit.models.hvae
 genkit.models.gan genkit.models.flow genkit.models.autoregressive genkit.models.encoders

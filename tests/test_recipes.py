@@ -18,12 +18,22 @@ from genkit.data.picturebook import book
 from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import Pictures
 from genkit.models.autoencoder import Autoencoder
+from genkit.models.classifier import NoisyClassifier
+from genkit.models.diffusion import PixelDiffusion
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
 from genkit.objectives import Objective
 from genkit.recipe import Recipe, Source
-from genkit.recipes import book128_autoencoder, book128_latent, book128_reader, book_text
+from genkit.recipes import (
+    book32_classifier,
+    book32_ddpm,
+    book32_guided,
+    book128_autoencoder,
+    book128_latent,
+    book128_reader,
+    book_text,
+)
 from genkit.train import find, train
 
 NAMES = [module.name for module in pkgutil.iter_modules(genkit.recipes.__path__)]
@@ -31,6 +41,9 @@ CLASSES = {
     "book128_autoencoder": Autoencoder,
     "book128_latent": LatentDiffusion,
     "book128_reader": Reader,
+    "book32_classifier": NoisyClassifier,
+    "book32_ddpm": PixelDiffusion,
+    "book32_guided": PixelDiffusion,
     "book_text": TextEncoder,
 }
 FEW = range(24)
@@ -60,7 +73,9 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     small = dict(SPLITS) | {"train": FEW}
     for module in (book128_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
-    monkeypatch.setattr(book128_autoencoder, "PICTURES", FEW)
+    for module in (book128_autoencoder, book32_classifier, book32_ddpm, book32_guided):
+        monkeypatch.setattr(module, "PICTURES", FEW)
+    monkeypatch.setattr(book32_ddpm, "EVALUATIONS", 2)
     monkeypatch.setattr(book128_autoencoder, "Pictures", FewPictures)
     monkeypatch.setattr(book128_latent, "SEEDS", FEW)
     monkeypatch.setattr(
@@ -234,6 +249,15 @@ def test_a_card_without_a_sheet(few, measured, monkeypatch):
     folder, card = published(monkeypatch, "book_text", few)
     assert "sheet.png" not in card and not (folder / "sheet.png").exists()
     assert "| captions | " in card and " % | 6 |" in card
+
+
+def test_a_card_of_a_family_that_no_metric_measures_claims_no_number(few, monkeypatch):
+    monkeypatch.setattr(publish, "find", short)
+    run("book32_ddpm", few / "run")
+    folder = few / "checkpoints" / "book32_ddpm"
+    assert publish.publish("book32_ddpm", few / "run", folder) == []
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "## Numbers" not in card and "## How it was made" in card
 
 
 def test_an_unfinished_run_is_not_published(few, monkeypatch):

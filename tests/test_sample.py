@@ -17,12 +17,26 @@ from torch import Tensor
 
 from genkit.diffusion.denoise import Denoises
 from genkit.diffusion.grid import Karras, Trailing, Uniform
-from genkit.diffusion.sample import DDIM, DDPM, DPMPP2M, Euler, Heun, noise
+from genkit.diffusion.sample import (
+    DDIM,
+    DDPM,
+    DEIS,
+    DPMPP2M,
+    DPMPP2MSDE,
+    DPMPP3M,
+    IPNDM,
+    Euler,
+    EulerAncestral,
+    Heun,
+    UniPC,
+    noise,
+)
 from genkit.diffusion.schedule import Cosine, LinearBeta, Rectified, Schedule
 from genkit.distributions import Dirac
 
 SCHEDULES = [LinearBeta(), Cosine(), Rectified(), Rectified(shift=3.0)]
-SAMPLERS = [DDPM(), DDIM(), DDIM(eta=0.5), Euler(), Heun(), DPMPP2M()]
+SAMPLERS = [DDPM(), DDIM(), DDIM(eta=0.5), Euler(), EulerAncestral(), Heun(), DPMPP2M()]
+SAMPLERS += [DPMPP2MSDE(), DPMPP3M(), UniPC(), UniPC(order=2), DEIS(), IPNDM()]
 MEAN, STD = 0.3, 0.8
 
 
@@ -52,11 +66,11 @@ class Replay:
         return Dirac(next(self.estimates))
 
 
-def _rngs(*seeds: int) -> list[torch.Generator]:
+def generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _flowed(schedule: Schedule, x: Tensor, start: float, stop: float) -> Tensor:
+def flowed(schedule: Schedule, x: Tensor, start: float, stop: float) -> Tensor:
     alpha, sigma = schedule(torch.tensor([start, stop], dtype=torch.float64))
     width = (alpha.square() * STD**2 + sigma.square()).sqrt()
     return alpha[1] * MEAN + width[1] / width[0] * (x - alpha[0] * MEAN)
@@ -68,7 +82,7 @@ def _flowed(schedule: Schedule, x: Tensor, start: float, stop: float) -> Tensor:
 )
 def test_convergence_order(schedule, sampler, order, rng):
     x = torch.randn(1, 1, 4, 4, generator=rng, dtype=torch.float64)
-    exact = _flowed(schedule, x, 0.9, 0.1)
+    exact = flowed(schedule, x, 0.9, 0.1)
     errors = []
     for steps in (128, 256):
         *_, state = sampler.trajectory(Gaussians(schedule), x, steps, start=0.9, stop=0.1)
@@ -91,10 +105,17 @@ def test_from_pure_noise_to_data(schedule, sampler, grid, rng):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
     ("sampler", "tolerance"),
-    [(DDPM(), 0.06), (DDIM(), 0.04), (DDIM(eta=0.5), 0.05), (Heun(), 0.02), (DPMPP2M(), 0.02)],
+    [
+        (DDPM(), 0.06),
+        (DDIM(), 0.04),
+        (DDIM(eta=0.5), 0.05),
+        (Heun(), 0.02),
+        (DPMPP2M(), 0.02),
+        (DPMPP2MSDE(), 0.03),
+    ],
 )
 def test_samples_have_the_moments_of_the_data(schedule, sampler, tolerance):
-    rngs = _rngs(*range(8))
+    rngs = generators(*range(8))
     x = noise(rngs, (1, 64, 64))
     x = sampler(Gaussians(schedule), x, 100, rngs=rngs)
     # 32,768 draws tell the deviation to 0.4 %; the rest is the bias of 100 steps, ∝ 1/n or 1/n².
@@ -104,29 +125,30 @@ def test_samples_have_the_moments_of_the_data(schedule, sampler, tolerance):
 
 def test_heun_is_finite_from_the_start_of_a_cosine_schedule():
     """σ/α falls from 20,000 to 15 in the first step: in that coordinate Heun would explode."""
-    x = noise(_rngs(0), (1, 8, 8))
+    x = noise(generators(0), (1, 8, 8))
     x0 = Heun()(Gaussians(Cosine()), x, 20)
     assert (x0 - (MEAN + STD * x)).abs().max() < 0.1
 
 
-def test_ddpm_is_ddim_with_all_noise_drawn_anew():
+@pytest.mark.parametrize("sampler", [DDPM(), EulerAncestral()])
+def test_ancestral_samplers_are_ddim_with_all_noise_drawn_anew(sampler):
     for schedule in SCHEDULES:
-        x = noise(_rngs(7, 8), (1, 4, 4), torch.float64)
-        a = DDPM()(Gaussians(schedule), x, 10, rngs=_rngs(1, 2))
-        b = DDIM(eta=1.0)(Gaussians(schedule), x, 10, rngs=_rngs(1, 2))
+        x = noise(generators(7, 8), (1, 4, 4), torch.float64)
+        a = sampler(Gaussians(schedule), x, 10, rngs=generators(1, 2))
+        b = DDIM(eta=1.0)(Gaussians(schedule), x, 10, rngs=generators(1, 2))
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_euler_is_deterministic_ddim():
     for schedule in SCHEDULES:
-        x = noise(_rngs(7), (1, 4, 4), torch.float64)
+        x = noise(generators(7), (1, 4, 4), torch.float64)
         a, b = (s(Gaussians(schedule), x, 10) for s in (Euler(), DDIM()))
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_euler_of_a_straight_line_is_the_plain_one():
     """dx/dt = ε − x_0 on the rectified schedule: x + (s − t) v."""
-    x = noise(_rngs(0), (1, 4, 4), torch.float64)
+    x = noise(generators(0), (1, 4, 4), torch.float64)
     model = Gaussians(Rectified())
     x0 = model(x, torch.tensor([0.8])).mean
     stepped, _ = Euler().step(model, x, 0.8, 0.6, ())
@@ -146,7 +168,9 @@ class _Double:
         return getattr(self._module, "float64" if name == "float32" else name)
 
 
-def _scheduler(monkeypatch: pytest.MonkeyPatch, file: str, name: str, **config: object) -> object:
+def scheduler_of(
+    monkeypatch: pytest.MonkeyPatch, file: str, name: str, **config: object
+) -> object:
     module = importlib.import_module(f"diffusers.schedulers.{file}")
     monkeypatch.setattr(module, "torch", _Double(torch))
     if hasattr(module, "np"):
@@ -165,8 +189,8 @@ def _compare(scheduler: object, sampler: object, schedule: Schedule, draw: bool)
     generator = torch.Generator().manual_seed(3)
     estimates = list(torch.randn(STEPS, 1, 1, 4, 4, generator=generator, dtype=torch.float64))
     x = torch.randn(1, 1, 4, 4, generator=generator, dtype=torch.float64)
-    states = sampler.trajectory(Replay(schedule, estimates), x, STEPS, rngs=_rngs(5))
-    other = _rngs(5)
+    states = sampler.trajectory(Replay(schedule, estimates), x, STEPS, rngs=generators(5))
+    other = generators(5)
     theirs = x
     for i, (state, x0) in enumerate(zip(states, estimates, strict=True)):
         # float32 noise, as genkit draws it
@@ -192,21 +216,21 @@ def _ddpm_step(scheduler: object, x0: Tensor, t: Tensor, x: Tensor, extra: dict)
 
 
 def test_ddpm_is_diffusers(monkeypatch):
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch, "scheduling_ddpm", "DDPMScheduler", **CHAIN, **SAMPLE, clip_sample=False
     )
     _compare(theirs, DDPM(grid=Trailing()), LinearBeta(), draw=True)
 
 
 def test_ddim_is_diffusers(monkeypatch):
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch, "scheduling_ddim", "DDIMScheduler", **CHAIN, **SAMPLE, clip_sample=False
     )
     _compare(theirs, DDIM(grid=Trailing()), LinearBeta(), draw=False)
 
 
 def test_ddim_with_noise_is_diffusers(monkeypatch):
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch, "scheduling_ddim", "DDIMScheduler", **CHAIN, **SAMPLE, clip_sample=False
     )
     step = theirs.step
@@ -219,7 +243,7 @@ def test_ddim_with_noise_is_diffusers(monkeypatch):
     [(LinearBeta(), CHAIN), (Cosine(), {"beta_schedule": "squaredcos_cap_v2"})],
 )
 def test_dpm_solver_pp_2m_is_diffusers(monkeypatch, schedule, chain):
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch,
         "scheduling_dpmsolver_multistep",
         "DPMSolverMultistepScheduler",
@@ -235,7 +259,7 @@ def test_dpm_solver_pp_2m_is_diffusers(monkeypatch, schedule, chain):
 
 def test_euler_is_diffusers(monkeypatch):
     """Their state is x/α_t, their model output ε̂ (they refuse estimates of x_0)."""
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch,
         "scheduling_euler_discrete",
         "EulerDiscreteScheduler",
@@ -257,8 +281,35 @@ def test_euler_is_diffusers(monkeypatch):
         torch.testing.assert_close(state.x, alpha * y, rtol=1e-9, atol=1e-9)
 
 
+def test_euler_ancestral_is_diffusers(monkeypatch):
+    """As for Euler; they draw their own noise, which is replaced by ours."""
+    file = "scheduling_euler_ancestral_discrete"
+    theirs = scheduler_of(
+        monkeypatch, file, "EulerAncestralDiscreteScheduler", **CHAIN, timestep_spacing="trailing"
+    )
+    module, draws = importlib.import_module(f"diffusers.schedulers.{file}"), generators(5)
+    monkeypatch.setattr(
+        module, "randn_tensor", lambda *_, **__: noise(draws, (1, 4, 4), torch.float64)
+    )
+    theirs.set_timesteps(STEPS)
+    theirs.is_scale_input_called = True  # the scaling is the network's, here there is none
+    schedule, rng = LinearBeta(), torch.Generator().manual_seed(3)
+    estimates = list(torch.randn(STEPS, 1, 1, 4, 4, generator=rng, dtype=torch.float64))
+    x = torch.randn(1, 1, 4, 4, generator=rng, dtype=torch.float64)
+    times = Trailing()(schedule, STEPS)
+    y = x / schedule(times[0])[0]
+    sampler = EulerAncestral(grid=Trailing())
+    states = sampler.trajectory(Replay(schedule, estimates), x, STEPS, rngs=generators(5))
+    for i, (state, x0) in enumerate(zip(states, estimates, strict=True)):
+        alpha, sigma = schedule(times[i])
+        epsilon = (y - x0) / (sigma / alpha)
+        y = theirs.step(epsilon, theirs.timesteps[i], y).prev_sample
+        alpha = schedule(times[i + 1])[0] if i + 1 < STEPS else 1
+        torch.testing.assert_close(state.x, alpha * y, rtol=1e-9, atol=1e-9)
+
+
 def test_rectified_euler_is_diffusers(monkeypatch):
-    theirs = _scheduler(
+    theirs = scheduler_of(
         monkeypatch,
         "scheduling_flow_match_euler_discrete",
         "FlowMatchEulerDiscreteScheduler",
@@ -286,7 +337,7 @@ def test_two_interleaved_trajectories_of_one_sampler(sampler):
     model = Gaussians(Cosine())
 
     def walk(seed: int):
-        rngs = _rngs(seed)
+        rngs = generators(seed)
         x = noise(rngs, (1, 4, 4))
         return sampler.trajectory(model, x, 6, rngs=rngs)
 
@@ -300,7 +351,7 @@ def test_two_interleaved_trajectories_of_one_sampler(sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_picture_does_not_depend_on_its_batch(sampler):
     def run(*seeds: int) -> Tensor:
-        rngs = _rngs(*seeds)
+        rngs = generators(*seeds)
         return sampler(Gaussians(Cosine()), noise(rngs, (2, 4, 4)), 6, rngs=rngs)
 
     together = run(11, 12, 13)
@@ -322,8 +373,8 @@ def test_states_tell_the_truth(sampler, dtype):
             return model(x_t, t)
 
     assert isinstance(Spy(), Denoises)
-    x = noise(_rngs(0), (1, 4, 4), dtype)
-    states = list(sampler.trajectory(Spy(), x, 5, rngs=_rngs(1)))
+    x = noise(generators(0), (1, 4, 4), dtype)
+    states = list(sampler.trajectory(Spy(), x, 5, rngs=generators(1)))
     assert [state.step for state in states] == [1, 2, 3, 4, 5]
     assert {state.steps for state in states} == {5}
     assert [state.t for state in states] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0], abs=1e-15)
@@ -344,7 +395,9 @@ def test_the_loop_is_lazy():
 def test_starting_from_a_noisy_picture_follows_the_flow_from_there():
     x0 = torch.full((1, 1, 4, 4), MEAN, dtype=torch.float64)
     for schedule in SCHEDULES:
-        x = schedule.diffuse(x0, torch.tensor([0.4]), noise(_rngs(0), (1, 4, 4), torch.float64))
+        x = schedule.diffuse(
+            x0, torch.tensor([0.4]), noise(generators(0), (1, 4, 4), torch.float64)
+        )
         alpha, sigma = (c.item() for c in schedule(torch.tensor(0.4, dtype=torch.float64)))
         exact = MEAN + STD * (x - alpha * MEAN) / math.hypot(alpha * STD, sigma)
         *_, state = DPMPP2M().trajectory(Gaussians(schedule), x, 50, start=0.4)
@@ -352,11 +405,11 @@ def test_starting_from_a_noisy_picture_follows_the_flow_from_there():
 
 
 def test_noise_is_a_seed_whatever_the_dtype_and_advances():
-    rngs = _rngs(1, 2)
+    rngs = generators(1, 2)
     first, second = noise(rngs, (3, 4)), noise(rngs, (3, 4))
     assert not first.equal(second)
-    assert noise(_rngs(2), (3, 4))[0].equal(first[1])
-    assert noise(_rngs(1), (3, 4), torch.float64)[0].equal(first[0].double())
+    assert noise(generators(2), (3, 4))[0].equal(first[1])
+    assert noise(generators(1), (3, 4), torch.float64)[0].equal(first[0].double())
 
 
 @pytest.mark.parametrize(
@@ -364,9 +417,10 @@ def test_noise_is_a_seed_whatever_the_dtype_and_advances():
     [
         (lambda x, m: DDPM()(m, x, 5), "pass rngs"),
         (lambda x, m: DDIM(eta=0.1)(m, x, 5), "pass rngs"),
-        (lambda x, m: DDIM()(m, x, 5, rngs=_rngs(1, 2)), "2 generators for 1 pictures"),
+        (lambda x, m: DDIM()(m, x, 5, rngs=generators(1, 2)), "2 generators for 1 pictures"),
         (lambda x, m: DDIM()(m, x, 0), "steps is 0"),
         (lambda x, m: DDIM(eta=1.5), "eta is 1.5"),
+        (lambda x, m: EulerAncestral()(m, x, 5), "pass rngs"),
         (lambda x, m: next(DDIM().trajectory(m, x, 5, start=0.2, stop=0.4)), "from 0.2 to 0.4"),
         (lambda x, m: noise([], (1,)), "at least one generator"),
     ],

@@ -227,7 +227,7 @@ class Denoiser(Model):
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
     ) -> Dirac:
         c = self.parametrization.coefficients(*self.schedule(t))
-        F = self._output(x_t, c, cond)
+        F = self.output(x_t, c, cond)
         return Dirac(spread(c.c_skip, x_t) * x_t + spread(c.c_out, x_t) * F)
 
     def loss(
@@ -246,13 +246,14 @@ class Denoiser(Model):
         if bool((c.c_out == 0).any()):
             raise ValueError("a time has sigma = 0, where x_t is x_0; draw times from (0, 1]")
         x_t = self.schedule.diffuse(x0, t, noise)
-        F = self._output(x_t, c, cond)
+        F = self.output(x_t, c, cond)
         target = (x0 - spread(c.c_skip, x_t) * x_t) / spread(c.c_out, x_t)
         return (F - target).square().mean(dim=(1, 2, 3))
 
-    def _output(
+    def output(
         self, x_t: Float[Tensor, "B C H W"], c: Coefficients, cond: Condition
-    ) -> Float[Tensor, "B C H W"]:
+    ) -> Float[Tensor, "B D H W"]:
+        """F(c_in x_t, c_noise; cond) as the backbone says it, in the dtype of `x_t`."""
         for name in cond:
             if name not in self.conditions:
                 known = ", ".join(self.conditions) or "no condition"

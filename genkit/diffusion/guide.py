@@ -1,5 +1,7 @@
 """Guidance: a denoiser that follows its condition more than it learned to.
 
+Classifier-free, from the same network with and without the condition:
+
     x̂_0 = x̂_0(negative) + scale · (x̂_0(cond) − x̂_0(negative))
 
 is a denoiser itself, so no sampler knows about guidance. It is the classifier-free guidance of
@@ -8,20 +10,31 @@ the noise or of the velocity: at one (x_t, t) they are affine in x̂_0, and the 
     scale 0   the negative condition alone           one forward pass per picture
     scale 1   the condition alone, no guidance       one forward pass per picture
     others    both, as one batch of twice the size   two forward passes per picture
+
+By a classifier of noisy pictures, a network of its own:
+
+    x̂_0 = x̂_0(cond) + scale · (σ_t²/α_t) ∇ ln P(label | x_t)
+
+which is a denoiser again. Since E[x_0 | x_t] = (x_t + σ_t² ∇ ln p(x_t))/α_t (Tweedie), scale 1
+turns an unconditional denoiser into the conditional one exactly, by Bayes' rule; above 1 the
+label is followed as if it had been said several times.
+
+A learned variance (see `variance`) passes through both: guidance moves the mean only.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from genkit.diffusion.denoise import NOTHING, Condition, Denoises
-from genkit.diffusion.schedule import Schedule
-from genkit.distributions import Dirac, Distribution
+from genkit.diffusion.schedule import Schedule, spread
+from genkit.distributions import Categorical, Dirac, Distribution, Gaussian
 
-__all__ = ["Guided"]
+__all__ = ["ClassifierGuided", "Classifies", "Clipped", "Guided"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +80,12 @@ class Guided:
         if self.scale == 0:
             return self.denoiser(x_t, t, negative)
         both = {name: torch.cat([cond[name], negative[name]]) for name in cond}
-        x0 = self.denoiser(x_t.repeat(2, 1, 1, 1), t.repeat(2), both).mean
-        asked, avoided = x0.chunk(2)
-        return Dirac(avoided + self.scale * (asked - avoided))
+        answer = self.denoiser(x_t.repeat(2, 1, 1, 1), t.repeat(2), both)
+        asked, avoided = answer.mean.chunk(2)
+        x0 = avoided + self.scale * (asked - avoided)
+        if isinstance(answer, Gaussian):
+            return Gaussian(x0, answer.std[: len(x0)])
+        return Dirac(x0)
 
     def _matched(self, cond: Condition, batch: int) -> Condition:
         """The negative condition with one row per picture, after checking that it fits `cond`."""
@@ -87,3 +103,119 @@ class Guided:
                 )
             negative[name] = value.expand(batch, *value.shape[1:])
         return negative
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """P(label | x_t), differentiable in x_t."""
+
+    def __call__(self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"]) -> Categorical:
+        """One die per picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierGuided:
+    """Guidance of a denoiser by a classifier of noisy pictures.
+
+    The denoiser sees the whole condition, the label included, and may ignore it: an unconditional
+    one is `Guided(denoiser, 0, blank)`. A step of the chain is moved by scale·β/√(1 − β)·∇ ln P,
+    the paper's algorithm 2; its algorithm 1 has the step's own variance in place of β/√(1 − β).
+    The classifier's pass, forward and backward, is not among `passes`, which count the denoiser's
+    network.
+
+    Args:
+        denoiser: What is guided.
+        classifier: P(label | x_t), trained with the noise of the same schedule.
+        scale: Strength; 0 is none, 1 is Bayes' rule, above 1 exaggerates.
+        labels: Classes to be followed, one per picture; a batch of 1 serves every picture.
+
+    Raises:
+        ValueError: The scale is not finite, there are more labels than pictures, or a time has
+            α = 0.
+
+    References:
+        Diffusion Models Beat GANs on Image Synthesis (Dhariwal and Nichol, 2021), section 4,
+            algorithm 2
+            https://arxiv.org/abs/2105.05233
+    """
+
+    denoiser: Denoises
+    classifier: Classifies
+    scale: float
+    labels: Int[Tensor, "B"]
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"the guidance scale is {self.scale}; it must be finite (0 = none)")
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
+    def passes(self) -> int:
+        return self.denoiser.passes
+
+    def __call__(
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
+    ) -> Distribution:
+        answer = self.denoiser(x_t, t, cond)
+        if self.scale == 0:
+            return answer
+        alpha, sigma = self.schedule(t)
+        if bool((alpha == 0).any()):
+            raise ValueError(
+                "classifier guidance is undefined at alpha = 0, where x_t holds no data; "
+                "keep times below 1"
+            )
+        weight = spread(self.scale * sigma.square() / alpha, x_t)
+        x0 = answer.mean + weight * self._gradient(x_t, t)
+        return Gaussian(x0, answer.std) if isinstance(answer, Gaussian) else Dirac(x0)
+
+    def _gradient(
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B C H W"]:
+        """∇ ln P(label | x_t); itself differentiable where x_t is, as a likelihood needs."""
+        if len(self.labels) not in (1, len(x_t)):
+            raise ValueError(
+                f"{len(self.labels)} labels for {len(x_t)} pictures; give one each, or one for all"
+            )
+        labels = self.labels.to(x_t.device).expand(len(x_t))
+        inside = torch.is_grad_enabled() and x_t.requires_grad
+        with torch.enable_grad():  # samplers turn gradients off
+            x = x_t if inside else x_t.detach().requires_grad_()
+            chance = self.classifier(x, t).log_prob(labels).sum()
+            return torch.autograd.grad(chance, x, create_graph=inside)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Clipped:
+    """A denoiser whose x̂_0 stays among the pictures, in [−1, 1].
+
+    At high noise an ε-prediction divides its error by a small α; the published code of DDPM and
+    of guided diffusion clips like this in every step.
+
+    Args:
+        denoiser: Its answer's mean is clipped, its deviation is kept.
+
+    References:
+        Denoising Diffusion Probabilistic Models (Ho et al., 2020)
+            https://arxiv.org/abs/2006.11239
+    """
+
+    denoiser: Denoises
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
+    def passes(self) -> int:
+        return self.denoiser.passes
+
+    def __call__(
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
+    ) -> Distribution:
+        answer = self.denoiser(x_t, t, cond)
+        x0 = answer.mean.clamp(-1, 1)
+        return Gaussian(x0, answer.std) if isinstance(answer, Gaussian) else Dirac(x0)

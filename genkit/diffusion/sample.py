@@ -1,156 +1,68 @@
 """Samplers: from noise to data, one pure step at a time.
 
 With x̂_0 the mean of the denoiser at (x_t, t) and ε̂ = (x_t − α_t x̂_0)/σ_t, a step goes from t to
-an earlier s < t:
+an earlier s < t. Here are those that need nothing of earlier steps; `multistep` has the others,
+`trajectory` the loop and the protocol, and this module names them all.
 
-    DDPM      x_s ~ q(x_s | x_t, x_0 = x̂_0), ancestral, small variance              order 1, random
-    DDIM(η)   α_s x̂_0 + √(σ_s² − τ²) ε̂ + τ z,  τ = η·std of the above                order 1
-    Euler     of the probability-flow ODE                                             order 1
-    Heun      the same with the trapezoidal rule, two evaluations a step              order 2
-    DPMPP2M   the exponential integrator in λ that reuses the previous x̂_0           order 2
+    DDPM             x_s ~ q(x_s | x_t, x_0 = x̂_0), ancestral, small variance   order 1, random
+    DDIM(η)          α_s x̂_0 + √(σ_s² − τ²) ε̂ + τ z,  τ = η·std of the above    order 1
+    Euler            of the probability-flow ODE                                 order 1
+    EulerAncestral   Euler to less noise than at s, then fresh noise             order 1, random
+    Heun             the trapezoidal rule, two evaluations a step                order 2
+
+    DPMPP2M          the exponential integrator in λ through two x̂_0            order 2
+    DPMPP2MSDE(η)    the same for the reverse SDE                                order 2, random
+    DPMPP3M          through three                                               order 3
+    UniPC(p)         through p, and each step corrected by the next              order p + 1
+    DEIS(p)          the exponential integrator in ρ through p values of ε̂      order p
+    IPNDM(p)         Adams-Bashforth with the coefficients of equal steps        order 2 … p
 
 Conventions
     `step` is pure: what it needs of earlier steps comes in as `past` and goes out as the new one;
-    a sampler holds nothing but its settings, so any number of trajectories may share it.
-    All use the one loop `trajectory`, a generator: previews, progress and Stop cost nothing.
-    A step to s = 0 lands on data, (α_s, σ_s) = (1, 0), whatever the schedule has at t = 0; every
-    sampler then returns x̂_0.
-    Noise is drawn from one CPU generator per picture, in float32: a picture depends on its seed,
-    not on its batch, dtype or device.
-    Times and coefficients are float64 on the CPU; the state keeps its dtype and device.
+    a sampler holds nothing but its settings, so any number of trajectories may share it. For the
+    rest see `trajectory`.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from genkit.diffusion.denoise import NOTHING, Condition, Denoises
-from genkit.diffusion.grid import Grid, Uniform
-from genkit.diffusion.schedule import Level, Schedule
-from genkit.distributions import Distribution
+from genkit.diffusion.multistep import DEIS, DPMPP2M, DPMPP2MSDE, DPMPP3M, IPNDM, UniPC
+from genkit.diffusion.schedule import Level
+from genkit.diffusion.trajectory import (
+    Estimate,
+    Past,
+    Rngs,
+    Sampler,
+    State,
+    levels,
+    noise,
+    predict,
+    stir,
+    transfer,
+)
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DEIS",
     "DPMPP2M",
+    "DPMPP2MSDE",
+    "DPMPP3M",
     "Estimate",
     "Euler",
+    "EulerAncestral",
     "Heun",
+    "IPNDM",
     "Past",
+    "Rngs",
     "Sampler",
     "State",
+    "UniPC",
     "noise",
 ]
-
-
-class Estimate(NamedTuple):
-    """What the denoiser said at time t."""
-
-    t: float
-    x0: Tensor
-
-
-Past = tuple[Estimate, ...]
-"""The estimates that a step leaves for the next one, newest first."""
-
-Rngs = Sequence[Generator] | None
-"""One CPU generator per picture; None where a sampler draws nothing."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Where a trajectory is after a step.
-
-    Args:
-        step: Number of steps done, 1 … steps.
-        steps: Number of steps in all.
-        t: The time of `x`.
-        x: The state at t; data when t = 0.
-        x0: The estimate x̂_0 that the step used, for previews.
-        nfe: Forward passes of the network per picture so far (a guided one counts as two).
-    """
-
-    step: int
-    steps: int
-    t: float
-    x: Float[Tensor, "B C H W"]
-    x0: Float[Tensor, "B C H W"]
-    nfe: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampler(ABC):
-    """A way to step from noise to data.
-
-    Args:
-        grid: The times.
-    """
-
-    grid: Grid = Uniform()
-
-    @abstractmethod
-    def step(
-        self,
-        denoiser: Denoises,
-        x: Float[Tensor, "B C H W"],
-        t: float,
-        s: float,
-        past: Past,
-        cond: Condition = NOTHING,
-        rngs: Rngs = None,
-    ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        """(x_s, past) from x_t and s < t; the newest estimate of the returned past is x̂_0(x_t).
-
-        Args:
-            past: What the previous step returned, () at the first.
-        """
-
-    def trajectory(
-        self,
-        denoiser: Denoises,
-        x: Float[Tensor, "B C H W"],
-        steps: int,
-        cond: Condition = NOTHING,
-        rngs: Rngs = None,
-        start: float = 1.0,
-        stop: float = 0.0,
-    ) -> Iterator[State]:
-        """Step `x` from time `start` to time `stop`, yielding the state after every step.
-
-        Args:
-            x: The state at `start`: from start = 1, `noise(rngs, shape)` times σ_1; from an
-                earlier one, a picture with noise, `schedule.diffuse(x0, t, noise)`.
-            rngs: One generator per picture, for samplers that draw noise.
-
-        Raises:
-            ValueError: Bad steps or times, or the wrong number of generators.
-        """
-        if rngs is not None and len(rngs) != len(x):
-            raise ValueError(f"{len(rngs)} generators for {len(x)} pictures; give one each")
-        counted, past = _Counted(denoiser), ()
-        times = self.grid(denoiser.schedule, steps, start, stop).tolist()
-        for i in range(steps):
-            with torch.no_grad():
-                x, past = self.step(counted, x, times[i], times[i + 1], past, cond, rngs)
-            yield State(i + 1, steps, times[i + 1], x, past[0].x0, counted.nfe)
-
-    def __call__(
-        self,
-        denoiser: Denoises,
-        x: Float[Tensor, "B C H W"],
-        steps: int,
-        cond: Condition = NOTHING,
-        rngs: Rngs = None,
-    ) -> Float[Tensor, "B C H W"]:
-        """The data at the end of `trajectory`."""
-        for state in self.trajectory(denoiser, x, steps, cond, rngs):
-            x = state.x
-        return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,12 +88,12 @@ class DDPM(Sampler):
         cond: Condition = NOTHING,
         rngs: Rngs = None,
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        x0 = _estimate(denoiser, x, t, cond)
-        at, to = _levels(denoiser.schedule, t, s)
+        x0 = predict(denoiser, x, t, cond)
+        at, to = levels(denoiser.schedule, t, s)
         v = at.variance(to)
         keep = at.alpha / to.alpha * (to.sigma / at.sigma) ** 2
         x = keep * x + to.alpha * v / at.sigma**2 * x0
-        return _stir(x, to.sigma / at.sigma * v**0.5, rngs), (Estimate(t, x0),)
+        return stir(x, to.sigma / at.sigma * v**0.5, rngs), (Estimate(t, x0),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +129,12 @@ class DDIM(Sampler):
         cond: Condition = NOTHING,
         rngs: Rngs = None,
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        x0 = _estimate(denoiser, x, t, cond)
-        at, to = _levels(denoiser.schedule, t, s)
+        x0 = predict(denoiser, x, t, cond)
+        at, to = levels(denoiser.schedule, t, s)
         tau = self.eta * to.sigma / at.sigma * at.variance(to) ** 0.5
         keep = max(to.sigma**2 - tau**2, 0.0) ** 0.5 / at.sigma  # of x_t, inside ε̂
         x = keep * x + (to.alpha - keep * at.alpha) * x0
-        return _stir(x, tau, rngs), (Estimate(t, x0),)
+        return stir(x, tau, rngs), (Estimate(t, x0),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +163,42 @@ class Euler(Sampler):
         cond: Condition = NOTHING,
         rngs: Rngs = None,
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        x0 = _estimate(denoiser, x, t, cond)
-        at, to = _levels(denoiser.schedule, t, s)
-        return _flow(x, x0, at, to), (Estimate(t, x0),)
+        x0 = predict(denoiser, x, t, cond)
+        at, to = levels(denoiser.schedule, t, s)
+        return transfer(x, x0, at, to), (Estimate(t, x0),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EulerAncestral(Sampler):
+    """Euler's rule to less noise than there is at s, and fresh noise up to s.
+
+    With y = x/α and ρ = σ/α,
+
+    y_s = y_t + (ρ↓ − ρ_t) ε̂ + ρ↑ z,      ρ↑² = ρ_s² (1 − ρ_s²/ρ_t²),  ρ↓² = ρ_s² − ρ↑²
+
+    so ρ↓ = ρ_s²/ρ_t. The noise that is added makes it an ancestor of x_t under the forward chain:
+    this is DDIM with η = 1, and DDPM, on every schedule, and is finite at α = 0.
+
+    References:
+        k-diffusion, `sample_euler_ancestral` (Crowson, 2022)
+            https://github.com/crowsonkb/k-diffusion
+    """
+
+    def step(
+        self,
+        denoiser: Denoises,
+        x: Float[Tensor, "B C H W"],
+        t: float,
+        s: float,
+        past: Past,
+        cond: Condition = NOTHING,
+        rngs: Rngs = None,
+    ) -> tuple[Float[Tensor, "B C H W"], Past]:
+        x0 = predict(denoiser, x, t, cond)
+        at, to = levels(denoiser.schedule, t, s)
+        fall = at.alpha * to.sigma / (to.alpha * at.sigma)  # ρ_s/ρ_t, 0 from α_t = 0
+        x = transfer(x, x0, at, Level(to.alpha, to.sigma * fall))
+        return stir(x, to.sigma * (1 - fall**2) ** 0.5, rngs), (Estimate(t, x0),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,113 +229,15 @@ class Heun(Sampler):
         cond: Condition = NOTHING,
         rngs: Rngs = None,
     ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        x0 = _estimate(denoiser, x, t, cond)
-        at, to = _levels(denoiser.schedule, t, s)
-        ahead = _flow(x, x0, at, to)
+        x0 = predict(denoiser, x, t, cond)
+        at, to = levels(denoiser.schedule, t, s)
+        ahead = transfer(x, x0, at, to)
         if to.sigma == 0:
             return ahead, (Estimate(t, x0),)
         size_t, size_s = at.alpha + at.sigma, to.alpha + to.sigma
         # ε̂ − x̂_0 = (z − x̂_0)/u
         slope = (x / size_t - x0) * (size_t / at.sigma)
-        slope_ahead = (ahead / size_s - _estimate(denoiser, ahead, s, cond)) * (size_s / to.sigma)
+        slope_ahead = (ahead / size_s - predict(denoiser, ahead, s, cond)) * (size_s / to.sigma)
         du = to.sigma / size_s - at.sigma / size_t
         z = x / size_t + du / 2 * (slope + slope_ahead)
         return size_s * z, (Estimate(t, x0),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DPMPP2M(Sampler):
-    """DPM-Solver++(2M): one evaluation a step, second order from the previous estimate.
-
-    x_s = (σ_s/σ_t) x_t − α_s (e^(−h) − 1) D,      h = λ_s − λ_t,  λ = ln(α/σ)
-    D   = x̂_0(t) + (h/2h') (x̂_0(t) − x̂_0(t')),      h' = λ_t − λ_t',  t' the time before t
-
-    The first step has no previous estimate, and the step to σ_s = 0 has h = ∞: both are of first
-    order, D = x̂_0(t).
-
-    References:
-        DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models
-            (Lu et al., 2022), algorithm 2
-            https://arxiv.org/abs/2211.01095
-    """
-
-    def step(
-        self,
-        denoiser: Denoises,
-        x: Float[Tensor, "B C H W"],
-        t: float,
-        s: float,
-        past: Past,
-        cond: Condition = NOTHING,
-        rngs: Rngs = None,
-    ) -> tuple[Float[Tensor, "B C H W"], Past]:
-        x0 = _estimate(denoiser, x, t, cond)
-        at, to = _levels(denoiser.schedule, t, s)
-        slope = x0
-        if past and to.sigma > 0:
-            before = denoiser.schedule.level(past[0].t)
-            r = before.rise(at) / at.rise(to)  # h'/h, ∞ after a start at α = 0
-            slope = x0 + (x0 - past[0].x0) / (2 * r)
-        # −α_s (e^(−h) − 1) = α_s − α_t σ_s/σ_t, which needs no λ
-        return _flow(x, slope, at, to), (Estimate(t, x0),)
-
-
-def noise(
-    rngs: Sequence[Generator],
-    shape: Sequence[int],
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Float[Tensor, "B ..."]:
-    """One standard Gaussian draw per generator, stacked: "B" + `shape`.
-
-    Args:
-        rngs: One CPU generator per picture; each advances as if it were alone.
-        shape: Of one picture, without the batch.
-
-    Raises:
-        ValueError: There is no generator.
-    """
-    if not rngs:
-        raise ValueError("noise needs at least one generator, one per picture")
-    draws = [torch.randn(tuple(shape), generator=rng, dtype=torch.float32) for rng in rngs]
-    return torch.stack(draws).to(device, dtype)
-
-
-class _Counted:
-    """A denoiser that counts its forward passes, for the length of one trajectory."""
-
-    def __init__(self, denoiser: Denoises) -> None:
-        self.denoiser, self.nfe = denoiser, 0
-        self.schedule, self.passes = denoiser.schedule, denoiser.passes
-
-    def __call__(
-        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
-    ) -> Distribution:
-        self.nfe += self.denoiser.passes
-        return self.denoiser(x_t, t, cond)
-
-
-def _estimate(
-    denoiser: Denoises, x: Float[Tensor, "B C H W"], t: float, cond: Condition
-) -> Float[Tensor, "B C H W"]:
-    return denoiser(x, torch.full((len(x),), t, dtype=torch.float64, device="cpu"), cond).mean
-
-
-def _levels(schedule: Schedule, t: float, s: float) -> tuple[Level, Level]:
-    """The levels at t and at s; a step to s = 0 lands on clean data."""
-    return schedule.level(t), schedule.level(s) if s > 0 else Level(1.0, 0.0)
-
-
-def _flow(x: Tensor, x0: Tensor, at: Level, to: Level) -> Tensor:
-    """α_s x̂_0 + σ_s ε̂ without the division by σ_t inside ε̂."""
-    keep = to.sigma / at.sigma
-    return keep * x + (to.alpha - keep * at.alpha) * x0
-
-
-def _stir(x: Float[Tensor, "B C H W"], scale: float, rngs: Rngs) -> Float[Tensor, "B C H W"]:
-    """x + scale·z with fresh z; nothing is drawn for scale 0."""
-    if scale == 0:
-        return x
-    if rngs is None:
-        raise ValueError("this sampler draws noise: pass rngs, one torch.Generator per picture")
-    return x + scale * noise(rngs, x.shape[1:], x.dtype, x.device)

@@ -1,16 +1,15 @@
-"""Schedules: how much data and how much noise there is at a time.
+"""Schedules: how much data and how much noise there is at a time, as published.
 
 t runs from 0 (data) to 1 (noise), in every file of genkit. A schedule is the pair of curves in
 
     x_t = α_t x_0 + σ_t ε,      ε ~ N(0, I)
 
-where ρ_t = σ_t/α_t, the noise-to-signal ratio, rises with t; λ_t = −ln ρ_t is half the log-SNR.
-
-Two kinds:
+(see `curve` for what each of them offers). Three kinds:
 
     Discrete     a published chain of variances β_1 … β_T,  ᾱ_k = Π_{i ≤ k} (1 − β_i),
-                 α = √ᾱ,  σ = √(1 − ᾱ)
+                 α = √ᾱ,  σ = √(1 − ᾱ)                          variance preserving, α² + σ² = 1
     Rectified    straight lines,  α = 1 − u,  σ = u
+    Exploding    α = 1 and growing noise (EDM)
 
 Discrete schedules are sampled exactly: t = (k − 1)/(T − 1) gives the paper's ᾱ_k for k = 1 … T,
 so a network trained on the chain and one trained here are interchangeable. Between two steps
@@ -19,95 +18,60 @@ ln ᾱ is interpolated linearly in t.
 What is at t = 0?  The first step of the chain, not clean data: α_0 = √(1 − β_1) and σ_0 = √β_1
 (0.01 for β_1 = 1e-4, about one grey level). The paper's clean ᾱ_0 = 1 has no t of its own: a
 sampler's last step, the step to t = 0, lands on (α, σ) = (1, 0) exactly (see `sample`).
-A rectified schedule has (1, 0) at t = 0 and (0, 1) at t = 1.
-
-Values come in the dtype and on the device of t: give float64 times for double precision.
+A rectified schedule has (1, 0) at t = 0 and (0, 1) at t = 1, an exploding one (1, σ_min) and
+(1, σ_max).
 """
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Cosine", "Discrete", "Level", "LinearBeta", "Rectified", "Schedule", "spread"]
+from genkit.diffusion.curve import (
+    Chain,
+    Continuous,
+    Discrete,
+    Interpolated,
+    Level,
+    Schedule,
+    knots,
+    spread,
+)
 
+__all__ = [
+    "MAX_STEPS",
+    "Chain",
+    "Cosine",
+    "Discrete",
+    "Exploding",
+    "Level",
+    "LinearBeta",
+    "Rectified",
+    "ScaledLinear",
+    "Schedule",
+    "Sigmoid",
+    "SigmoidBeta",
+    "Trained",
+    "spread",
+]
 
-class Level(NamedTuple):
-    """Signal and noise at one time, as numbers."""
-
-    alpha: float
-    sigma: float
-
-    def variance(self, earlier: "Level") -> float:
-        """Var(x_t | x_s) = σ_t² − (α_t/α_s)² σ_s² of this t and an earlier s, ≥ 0."""
-        kept = self.alpha / earlier.alpha * earlier.sigma
-        return max(self.sigma**2 - kept**2, 0.0)
-
-    def rise(self, earlier: "Level") -> float:
-        """h = λ_s − λ_t > 0 from this t to an earlier s; infinite from α_t = 0."""
-        if self.alpha == 0:
-            return math.inf
-        return math.log(earlier.alpha * self.sigma / (self.alpha * earlier.sigma))
-
-
-class Schedule(ABC):
-    """The curves (α_t, σ_t) and the inverse of their ratio; subclasses are frozen dataclasses."""
-
-    @abstractmethod
-    def __call__(self, t: Float[Tensor, "*B"]) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """(α_t, σ_t) for times in [0, 1]."""
-
-    @abstractmethod
-    def time(self, ratio: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """The t with σ_t/α_t = `ratio`, clamped to [0, 1] where no time has it."""
-
-    def level(self, t: float) -> Level:
-        """(α_t, σ_t) at one time, in double precision."""
-        alpha, sigma = self(torch.tensor(t, dtype=torch.float64, device="cpu"))
-        return Level(alpha.item(), sigma.item())
-
-    def diffuse(
-        self, x0: Float[Tensor, "B *D"], t: Float[Tensor, "B"], noise: Float[Tensor, "B *D"]
-    ) -> Float[Tensor, "B *D"]:
-        """x_t = α_t x_0 + σ_t ε, in the dtype of `x0`."""
-        alpha, sigma = self(t)
-        return spread(alpha, x0) * x0 + spread(sigma, x0) * noise
-
-
-class Discrete(Schedule):
-    """A chain of T variances, made continuous by linear interpolation of ln ᾱ."""
-
-    @abstractmethod
-    def betas(self) -> Float[Tensor, "T"]:
-        """β_1 … β_T in float64 on the CPU."""
-
-    def __call__(self, t: Float[Tensor, "*B"]) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        knots, logs = _chain(self)
-        log = _interpolate(t, knots, logs)  # ln ᾱ_t
-        return (0.5 * log).exp(), (-log.expm1()).sqrt()
-
-    def time(self, ratio: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        knots, logs = _chain(self)
-        # ᾱ = 1/(1 + ρ²);  the minus signs make the first column increase, as the search needs.
-        return _interpolate(ratio.square().log1p(), -logs, knots)
+MAX_STEPS = 100_000
+"""The longest chain: published ones have 40 to 4000 steps, and one is kept in memory whole."""
 
 
 @dataclass(frozen=True)
-class LinearBeta(Discrete):
+class LinearBeta(Interpolated):
     """DDPM's schedule, "β-linear": β_k rises linearly from β_1 to β_T.
 
     Args:
         beta_start: β_1, in (0, 1).
-        beta_end: β_T, in (0, 1).
-        T: Number of steps of the chain, at least 2.
+        beta_end: β_T, in (0, 1), at least β_1.
+        T: Number of steps of the chain, 2 to 100,000.
 
     Raises:
-        ValueError: A β is outside (0, 1) or T is below 2.
+        ValueError: A β is outside (0, 1), they descend, or T is out of its range.
 
     References:
         Denoising Diffusion Probabilistic Models (Ho et al., 2020)
@@ -119,19 +83,60 @@ class LinearBeta(Discrete):
     T: int = 1000
 
     def __post_init__(self) -> None:
-        _check_length(self.T)
-        for beta in (self.beta_start, self.beta_end):
-            if not 0 < beta < 1:
-                raise ValueError(f"beta is {beta}; a variance of the chain must lie in (0, 1)")
+        _check_range(self.beta_start, self.beta_end, self.T)
 
     def betas(self) -> Float[Tensor, "T"]:
-        return torch.linspace(
-            self.beta_start, self.beta_end, self.T, dtype=torch.float64, device="cpu"
-        )
+        return _line(self.beta_start, self.beta_end, self.T)
 
 
 @dataclass(frozen=True)
-class Cosine(Discrete):
+class ScaledLinear(Interpolated):
+    """Stable Diffusion's schedule, "scaled linear": √β_k rises linearly from √β_1 to √β_T.
+
+    Args and Raises as for `LinearBeta`; the values are those of Stable Diffusion 1, 2 and XL.
+
+    References:
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
+            https://arxiv.org/abs/2112.10752
+    """
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    T: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_range(self.beta_start, self.beta_end, self.T)
+
+    def betas(self) -> Float[Tensor, "T"]:
+        return _line(self.beta_start**0.5, self.beta_end**0.5, self.T).square()
+
+
+@dataclass(frozen=True)
+class SigmoidBeta(Interpolated):
+    """GeoDiff's schedule: β_k = β_1 + (β_T − β_1)/(1 + e^(−z)), z from −6 to 6 in equal steps.
+
+    Args and Raises as for `LinearBeta`. β_1 and β_T are the limits of the curve: its ends lie
+    0.25 % inside them.
+
+    References:
+        GeoDiff: a Geometric Diffusion Model for Molecular Conformation Generation
+            (Xu et al., 2022)
+            https://arxiv.org/abs/2203.02923
+    """
+
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    T: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_range(self.beta_start, self.beta_end, self.T)
+
+    def betas(self) -> Float[Tensor, "T"]:
+        return self.beta_start + (self.beta_end - self.beta_start) * _line(-6, 6, self.T).sigmoid()
+
+
+@dataclass(frozen=True)
+class Cosine(Interpolated):
     """Improved DDPM's schedule, "cosine".
 
     f(k) = cos²((k/T + s)/(1 + s) · π/2),      β_k = min(1 − f(k)/f(k − 1), clip)
@@ -139,7 +144,7 @@ class Cosine(Discrete):
     Args:
         s: Offset that keeps β_1 from vanishing, ≥ 0.
         clip: Largest β, in (0, 1); it acts on the last step only, where f(T) = 0.
-        T: Number of steps of the chain, at least 2.
+        T: Number of steps of the chain, 2 to 100,000.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -157,24 +162,102 @@ class Cosine(Discrete):
         _check_length(self.T)
         if not 0 <= self.s < math.inf:
             raise ValueError(f"s is {self.s}; the offset must be at least 0 and finite")
-        if not 0 < self.clip < 1:
-            raise ValueError(f"clip is {self.clip}; the largest beta must lie in (0, 1)")
+        _check_clip(self.clip)
+        knots(self)
 
     def betas(self) -> Float[Tensor, "T"]:
-        k = torch.arange(self.T + 1, dtype=torch.float64, device="cpu")
-        f = ((k / self.T + self.s) / (1 + self.s) * (math.pi / 2)).cos().square()
+        # The sine of the complement: a cosine would lose digits where it falls to 0.
+        f = (_line(1, 0, self.T + 1) / (1 + self.s) * (math.pi / 2)).sin().square()
         return (1 - f[1:] / f[:-1]).clamp(max=self.clip)
 
 
 @dataclass(frozen=True)
-class Rectified(Schedule):
+class Sigmoid(Interpolated):
+    """The sigmoid schedule for larger pictures: ᾱ itself falls along a logistic curve.
+
+    f(k) = (S(b) − S(a + (b − a) k/T)) / (S(b) − S(a)),      S(z) = 1/(1 + e^(−z)),
+    a = start/tau,  b = end/tau,                             β_k = min(1 − f(k)/f(k − 1), clip)
+
+    The papers define a continuous ᾱ and bound it below; here it becomes a chain as `Cosine` does.
+
+    Args:
+        start: Where on the logistic curve t = 0 lies, below `end`.
+        end: Where t = 1 lies.
+        tau: Temperature, > 0; smaller is steeper.
+        clip: Largest β, in (0, 1); it acts on the last step only, where f(T) = 0.
+        T: Number of steps of the chain, 2 to 100,000.
+
+    Raises:
+        ValueError: An argument is out of its range, or the curve so steep that it is flat in
+            double precision.
+
+    References:
+        Scalable Adaptive Computation for Iterative Generation (Jabri et al., 2022)
+            https://arxiv.org/abs/2212.11972
+        On the Importance of Noise Scheduling for Diffusion Models (Chen, 2023), section 2
+            https://arxiv.org/abs/2301.10972
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+    clip: float = 0.999
+    T: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_length(self.T)
+        if not -math.inf < self.start < self.end < math.inf:
+            raise ValueError(f"the curve goes from {self.start} to {self.end}; give start < end")
+        if not 0 < self.tau < math.inf:
+            raise ValueError(f"tau is {self.tau}; it must be positive and finite (1 as published)")
+        _check_clip(self.clip)
+        knots(self)
+
+    def betas(self) -> Float[Tensor, "T"]:
+        # S(b) − S(z) = sinh((b − z)/2) / (2 cosh(b/2) cosh(z/2)) loses no digits near z = b.
+        u = _line(0, 1, self.T + 1)
+        a, width = self.start / self.tau, (self.end - self.start) / self.tau
+        f = (width / 2 * (1 - u)).sinh() / ((a + width * u) / 2).cosh()
+        return (1 - f[1:] / f[:-1]).clamp(max=self.clip)
+
+
+@dataclass(frozen=True)
+class Trained(Interpolated):
+    """A chain given by its variances, as some checkpoints list them.
+
+    Args:
+        values: β_1 … β_T, each in (0, 1).
+
+    Raises:
+        ValueError: There are too few or too many, one is outside (0, 1), or one is too small to
+            be told from zero beside the sum of those before it.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_length(self.T)
+        for value in self.values:
+            _check_beta(value)
+        knots(self)
+
+    @property
+    def T(self) -> int:
+        return len(self.values)
+
+    def betas(self) -> Float[Tensor, "T"]:
+        return torch.tensor(self.values, dtype=torch.float64, device="cpu")
+
+
+@dataclass(frozen=True)
+class Rectified(Continuous):
     """Rectified flow, the straight path between data and noise.
 
     α_t = 1 − u,   σ_t = u,   u = m t / (1 + (m − 1) t)      with the shift m
 
     Args:
         shift: m > 0; above 1 it spends more of the time on high noise, as large pictures need
-            (SD3 uses 3 at 1024²).
+            (SD3 uses 3 at 1024²). `of_pixels` and `of_tokens` give the published rules.
 
     Raises:
         ValueError: The shift is not positive and finite.
@@ -193,6 +276,50 @@ class Rectified(Schedule):
         if not 0 < self.shift < math.inf:
             raise ValueError(f"shift is {self.shift}; it must be positive and finite (1 = none)")
 
+    @classmethod
+    def of_pixels(cls, pixels: float, base: float = 256**2) -> "Rectified":
+        """The shift √(m/n) that gives m pixels the uncertainty of n (Esser et al., equation 23).
+
+        Args:
+            pixels: m, height times width of the pictures.
+            base: n, of the pictures for which no shift is needed.
+
+        Raises:
+            ValueError: A number is not positive and finite.
+        """
+        for value in (pixels, base):
+            if not 0 < value < math.inf:
+                raise ValueError(f"a picture of {value} pixels: give height times width, above 0")
+        return cls(math.sqrt(pixels / base))
+
+    @classmethod
+    def of_tokens(
+        cls,
+        tokens: float,
+        few: tuple[float, float] = (256, 0.5),
+        many: tuple[float, float] = (4096, 1.15),
+    ) -> "Rectified":
+        """The shift e^μ of FLUX.1, μ being linear in the number of tokens of the transformer.
+
+        Args:
+            tokens: Of one picture, 1 to 1,000,000 (4096 for 1024² in FLUX.1).
+            few: (tokens, μ) of a point on the line, `base_image_seq_len` and `base_shift`.
+            many: (tokens, μ) of another, `max_image_seq_len` and `max_shift`.
+
+        Raises:
+            ValueError: Tokens are out of range, or both points have the same number of them.
+
+        References:
+            FLUX.1, `time_shift` in the code of the release (Black Forest Labs, 2024)
+                https://github.com/black-forest-labs/flux
+        """
+        if not 1 <= tokens <= 1_000_000 or few[0] == many[0]:
+            raise ValueError(
+                f"{tokens} tokens on the line through {few} and {many}: give 1 to 1,000,000, "
+                "and two points that differ"
+            )
+        return cls(math.exp(few[1] + (tokens - few[0]) * (many[1] - few[1]) / (many[0] - few[0])))
+
     def __call__(self, t: Float[Tensor, "*B"]) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
         # α as its own quotient: 1 − u would lose digits near t = 1.
         scale = 1 + (self.shift - 1) * t
@@ -202,30 +329,88 @@ class Rectified(Schedule):
         # ρ = m t/(1 − t)  ⇔  t = 1/(1 + m/ρ);  this form is right at ρ = 0 and at ρ = ∞.
         return 1 / (1 + self.shift / ratio)
 
+    def beta(self, t: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """2 α σ dρ/dt with dρ/dt = m/(1 − t)²."""
+        scale = 1 + (self.shift - 1) * t
+        return 2 * self.shift**2 * t / (scale.square() * (1 - t))
 
-def spread(c: Float[Tensor, "B"], x: Float[Tensor, "B *D"]) -> Float[Tensor, "B ..."]:
-    """One coefficient per picture, in the dtype, on the device and with the rank of `x`."""
-    return c.to(x).reshape(-1, *(1,) * (x.ndim - 1))
+
+@dataclass(frozen=True)
+class Exploding(Continuous):
+    """EDM's schedule, variance exploding: clean data plus growing noise.
+
+    α_t = 1,   σ_t = (σ_min^(1/rho) + t (σ_max^(1/rho) − σ_min^(1/rho)))^rho
+
+    so equal steps of t are EDM's sampling times. A sampler starts from noise times σ_max.
+
+    Args:
+        sigma_min: σ at t = 0, > 0.
+        sigma_max: σ at t = 1, many times the deviation of the data.
+        rho: Exponent, > 0.
+
+    Raises:
+        ValueError: Not 0 < sigma_min < sigma_max < ∞, or rho is not positive and finite.
+
+    References:
+        Elucidating the Design Space of Diffusion-Based Generative Models
+            (Karras et al., 2022), equation 5 and table 1
+            https://arxiv.org/abs/2206.00364
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"noise from {self.sigma_min} to {self.sigma_max}: "
+                "give 0 < sigma_min < sigma_max, both finite"
+            )
+        if not 0 < self.rho < math.inf:
+            raise ValueError(f"rho is {self.rho}; it must be positive and finite (7 as published)")
+
+    def __call__(self, t: Float[Tensor, "*B"]) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        low, high = self._roots()
+        return torch.ones_like(t), ((1 - t) * low + t * high) ** self.rho
+
+    def time(self, ratio: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        low, high = self._roots()
+        return ((ratio ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+
+    def beta(self, t: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """dσ²/dt."""
+        low, high = self._roots()
+        return 2 * self.rho * (high - low) * ((1 - t) * low + t * high) ** (2 * self.rho - 1)
+
+    def _roots(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+
+
+def _line(first: float, last: float, count: int) -> Float[Tensor, "n"]:
+    return torch.linspace(first, last, count, dtype=torch.float64, device="cpu")
 
 
 def _check_length(T: int) -> None:
-    if T < 2:
+    if not 2 <= T:
         raise ValueError(f"T is {T}; a chain needs at least 2 steps")
+    if T > MAX_STEPS:
+        raise ValueError(f"T is {T}; a chain has at most {MAX_STEPS} steps (1000 is usual)")
 
 
-@lru_cache(maxsize=32)
-def _chain(schedule: Discrete) -> tuple[Tensor, Tensor]:
-    """(times k/(T − 1), ln ᾱ) of a chain, float64, on the CPU whatever the default device is."""
-    betas = schedule.betas()
-    knots = torch.arange(len(betas), dtype=torch.float64, device="cpu") / (len(betas) - 1)
-    return knots, torch.log1p(-betas).cumsum(0)
+def _check_beta(beta: float) -> None:
+    if not 0 < beta < 1:
+        raise ValueError(f"beta is {beta}; a variance of the chain must lie in (0, 1)")
 
 
-def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """Piecewise linear y(x) through increasing knots, exact at them, constant beyond the ends."""
-    xs, ys = xs.to(x), ys.to(x)
-    right = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
-    left = right - 1
-    w = ((x - xs[left]) / (xs[right] - xs[left])).clamp(0, 1)
-    # Both weights, not a lerp of the difference: w = 1 must return ys[right] to the last bit.
-    return (1 - w) * ys[left] + w * ys[right]
+def _check_range(start: float, end: float, T: int) -> None:
+    _check_length(T)
+    _check_beta(start)
+    _check_beta(end)
+    if start > end:
+        raise ValueError(f"beta falls from {start} to {end}; noise grows along a chain, swap them")
+
+
+def _check_clip(clip: float) -> None:
+    if not 0 < clip < 1:
+        raise ValueError(f"clip is {clip}; the largest beta must lie in (0, 1)")

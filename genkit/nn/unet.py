@@ -32,7 +32,7 @@ from genkit.nn.convnet import Patchify, Unpatchify
 from genkit.nn.embedding import Position, TimeEmbedding
 from genkit.nn.layers import Modulate, zeros
 
-__all__ = ["Block", "Mix", "UNet"]
+__all__ = ["Block", "Look", "Mix", "UNet", "group_norm"]
 
 GROUP = 16
 """Channels that one group of a GroupNorm holds."""
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, out: int, dim: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = group_norm(channels)
         self.modulate = Modulate(channels, dim)
         self.first = nn.Conv2d(channels, out, 3, padding=1)
         self.last = zeros(nn.Conv2d(out, out, 3, padding=1))
@@ -74,7 +74,7 @@ class Mix(nn.Module):
 
     def __init__(self, channels: int, text: int, heads: int, cells: bool) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = group_norm(channels)
         self.text = Attention(channels, heads, text)
         self.cells = Attention(channels, heads) if cells else None
 
@@ -86,6 +86,24 @@ class Mix(nn.Module):
         if self.cells is not None:
             y = y + self.cells(n)
         return x + y.transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
+class Look(nn.Module):
+    """Every cell looks at every cell: y = x + SelfAttention(N(x)); the identity at first.
+
+    Args:
+        channels: Channels of the feature map.
+        heads: Number of attention heads.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.cells = Attention(channels, heads)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        n = self.norm(x).flatten(2).transpose(1, 2)  # "B HW C", a view in channels_last
+        return x + self.cells(n).transpose(1, 2).unflatten(2, x.shape[-2:])
 
 
 class UNet(Model):
@@ -128,7 +146,7 @@ class UNet(Model):
         )
         self.ask_again = Mix(fine, text, heads[0], cells=False)
         self.out = nn.Sequential(
-            _norm(fine), nn.SiLU(), zeros(nn.Conv2d(fine, latent, 3, padding=1))
+            group_norm(fine), nn.SiLU(), zeros(nn.Conv2d(fine, latent, 3, padding=1))
         )
 
     def forward(
@@ -167,7 +185,12 @@ class UNet(Model):
         return self.out(self.ask_again(x, text))
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Groups of 16 channels.
+
+    Raises:
+        ValueError: If the channels are not a multiple of 16.
+    """
     if channels % GROUP:
         raise ValueError(
             f"A width of {channels} channels does not fall into groups of {GROUP}: choose a "

@@ -25,7 +25,9 @@ from torch import Tensor
 from genkit import hub
 from genkit.data.picturebook.source import to_uint8
 from genkit.diffusion.guide import Guided
-from genkit.diffusion.sample import DDIM, DDPM, DPMPP2M, Euler, Heun, Sampler, noise
+from genkit.diffusion.multistep import DEIS, DPMPP2M, DPMPP2MSDE, DPMPP3M, IPNDM, UniPC
+from genkit.diffusion.sample import DDIM, DDPM, Euler, EulerAncestral, Heun
+from genkit.diffusion.trajectory import Sampler, noise
 from genkit.models.latent import LatentDiffusion
 from genkit.runtime import Runtime, detect, prepare
 
@@ -42,8 +44,14 @@ __all__ = [
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "dpm++2m": DPMPP2M(),
+        "dpm++3m": DPMPP3M(),
+        "dpm++2m-sde": DPMPP2MSDE(),
+        "unipc": UniPC(),
+        "deis": DEIS(),
+        "ipndm": IPNDM(),
         "ddim": DDIM(),
         "euler": Euler(),
+        "euler-ancestral": EulerAncestral(),
         "heun": Heun(),
         "ddpm": DDPM(),
     }

@@ -49,7 +49,7 @@ class Page:
     path: str
 
 
-PAGES = (Page("home", ""), Page("prompt", "prompt"))
+PAGES = (Page("home", ""), Page("prompt", "prompt"), Page("noise", "noise"))
 
 
 def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":

@@ -39,8 +39,6 @@ BROKEN = (struct.error, zlib.error, ArithmeticError, EOFError, LookupError, Type
 """What Pillow's decoder lets through when a chunk is shorter than it should be."""
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself refuses a bomb of twice as many
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -183,7 +181,7 @@ def _open(path: Path) -> tuple[Image.Image, dict[str, str]]:
         image.load()  # texts may follow the pixels
         text = {name: text for name, text in image.info.items() if isinstance(text, str)}
         image = image.convert("RGB")
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("receipt.pixels", value="?", limit=MAX_PIXELS) from error
     except (*BROKEN, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, Refused):

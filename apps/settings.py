@@ -33,6 +33,7 @@ __all__ = [
     "check_text",
     "draw_seed",
     "known",
+    "shown",
 ]
 
 MAX_CHARACTERS = int(MODEL["characters"][1])
@@ -146,7 +147,7 @@ def check_language(language: Any) -> str:
 def check_text(name: str, value: Any) -> str:
     """A prompt: a string, NFC, blanks collapsed, no control characters, not too long."""
     if not isinstance(value, str):
-        raise Refused("error.type", name=_label(name), value=_shown(value))
+        raise Refused("error.type", name=_label(name), value=shown(value))
     if len(value) > 4 * MAX_CHARACTERS:  # normalising takes time that grows with the square
         raise _long(name, len(value))
     text = " ".join(unicodedata.normalize("NFC", value).split())
@@ -179,7 +180,7 @@ def check_side(name: str, value: Any, size: int) -> None:
     """Width or height of a picture: only the size that the model draws."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or value != size:
-        raise Refused("error.size", name=name, value=_shown(value), size=size)
+        raise Refused("error.size", name=name, value=shown(value), size=size)
 
 
 def _long(name: str, length: int) -> Refused:
@@ -190,7 +191,7 @@ def _whole(name: str, value: Any) -> int:
     number = _number(name, value)
     low, high = LIMITS[name]
     if number != math.floor(number) or not low <= number <= high:
-        raise Refused("error.whole", name=_label(name), value=_shown(value), low=low, high=high)
+        raise Refused("error.whole", name=_label(name), value=shown(value), low=low, high=high)
     return int(number)
 
 
@@ -198,7 +199,7 @@ def _real(name: str, value: Any) -> float:
     number = _number(name, value)
     low, high = LIMITS[name]
     if not low <= number <= high:
-        raise Refused("error.range", name=_label(name), value=_shown(value), low=low, high=high)
+        raise Refused("error.range", name=_label(name), value=shown(value), low=low, high=high)
     return float(number)
 
 
@@ -207,20 +208,20 @@ def _number(name: str, value: Any) -> int | float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (isinstance(value, float) and not math.isfinite(value)):
         low, high = LIMITS[name]
-        raise Refused("error.number", name=_label(name), value=_shown(value), low=low, high=high)
+        raise Refused("error.number", name=_label(name), value=shown(value), low=low, high=high)
     return value
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Refused("error.flag", name=_label(name), value=_shown(value))
+        raise Refused("error.flag", name=_label(name), value=shown(value))
     return value
 
 
 def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(choices)
-        raise Refused("error.choice", name=_label(name), value=_shown(value), choices=listed)
+        raise Refused("error.choice", name=_label(name), value=shown(value), choices=listed)
     return value
 
 
@@ -229,7 +230,7 @@ def _label(name: str) -> Pair:
     return Pair(*(f"{locale(language)[f'name.{name}']} ({name})" for language in LANGUAGES))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value, short enough for a sentence."""
     if isinstance(value, int) and value.bit_length() > 128:  # repr refuses 5,000 digits
         return f"2^{value.bit_length() - 1}…"

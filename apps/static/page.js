@@ -125,3 +125,108 @@
   const opened = () => root.classList.add("gk-open"); // the settings are in their places
   window.genkit = { language, speak, toggle, link, begin, opened, halted: false };
 })();
+
+// The page 'Noise': an answer of the server holds every time; the slider only chooses among them.
+(() => {
+  const COLUMNS = 5; // pictures in a row of a sheet
+  const FILM = 9; // pictures in a strip
+  const sheets = {};
+  let answer = null;
+  let latest = 0;
+
+  const slider = () => document.getElementById("gk-time");
+  const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
+  const picture = (url) => { const image = new Image(); image.src = url; return image.decode().then(() => image); };
+
+  function draw(canvas, index) {
+    const sheet = sheets[canvas.dataset.sheet];
+    const size = canvas.width;
+    const [row, column] = [Math.floor(index / COLUMNS), index % COLUMNS];
+    canvas.getContext("2d").drawImage(sheet, column * size, row * size, size, size, 0, 0, size, size);
+  }
+
+  function bars(path, heights) {
+    const [left, width, base, unit, top] = ["left", "width", "base", "unit", "top"].map((name) => Number(path.dataset[name]));
+    const steps = heights.map((height, i) => {
+      const y = Math.max(base - unit * height, top).toFixed(1);
+      return `L${(left + width * i).toFixed(1)} ${y}H${(left + width * (i + 1)).toFixed(1)}`;
+    });
+    path.setAttribute("d", `M${left} ${base}${steps.join("")}V${base}Z`);
+  }
+
+  // Everything that depends on the time.
+  function move() {
+    if (!answer || !slider()) return;
+    const index = Number(slider().value);
+    each("canvas[data-sheet]:not([data-frame])", (canvas) => draw(canvas, index));
+    each("[data-live]", (place) => {
+      const [side, name] = place.dataset.live.split(".");
+      place.innerHTML = answer.live[side][index][name];
+    });
+    each("[data-histogram]", (path) => bars(path, answer.histograms[path.dataset.histogram][index]));
+    each(".gk-now", (line) => {
+      const chart = line.ownerSVGElement.dataset;
+      const x = Number(chart.left) + Number(chart.span) * index / Number(slider().max);
+      line.setAttribute("x1", x);
+      line.setAttribute("x2", x);
+    });
+    each(".gk-film button", (button) => button.classList.toggle("gk-here", Number(button.dataset.to) === index));
+  }
+
+  // The strips, whose pictures are buttons that take the slider to their time.
+  function film() {
+    const last = Number(slider().max);
+    each(".gk-film", (strip) => {
+      if (!strip.children.length) {
+        for (let i = 0; i < FILM; i += 1) {
+          const button = document.createElement("button");
+          const canvas = document.createElement("canvas");
+          button.type = "button";
+          button.dataset.to = canvas.dataset.frame = Math.round(i * last / (FILM - 1));
+          button.setAttribute("aria-label", `${strip.dataset.film.toUpperCase()} ${i} / ${FILM - 1}`);
+          canvas.dataset.sheet = strip.dataset.film;
+          canvas.width = canvas.height = 128;
+          button.append(canvas);
+          strip.append(button);
+        }
+      }
+      strip.querySelectorAll("canvas").forEach((canvas) => draw(canvas, Number(canvas.dataset.frame)));
+    });
+  }
+
+  async function show(text) {
+    if (!text) return;
+    const turn = latest += 1;
+    const next = JSON.parse(text);
+    const names = Object.keys(next.sheets);
+    const images = await Promise.all(names.map((name) => picture(next.sheets[name])));
+    if (turn !== latest) return; // a later answer has come meanwhile
+    names.forEach((name, i) => { sheets[name] = images[i]; });
+    answer = next;
+    for (const [name, html] of Object.entries(next.slots)) {
+      each(`[data-slot="${name}"]`, (place) => { place.innerHTML = html; });
+    }
+    each("a[data-file]", (link) => {
+      const file = next.files[link.dataset.file];
+      link.hidden = !file;
+      if (file) { link.href = file.url; link.download = file.name; }
+    });
+    film();
+    move();
+    document.documentElement.classList.add("gk-shown");
+  }
+
+  // The fields of the chosen schedule.
+  function kind(side, name) {
+    const place = document.getElementById(`gk-side-${side}`);
+    for (const one of [...place.classList].filter((one) => one.startsWith("gk-kind-"))) place.classList.remove(one);
+    place.classList.add(`gk-kind-${name}`);
+  }
+
+  document.addEventListener("input", (event) => { if (event.target.id === "gk-time") move(); });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.(".gk-film button");
+    if (button) { slider().value = button.dataset.to; move(); }
+  });
+  window.genkit.noise = { show, kind };
+})();

@@ -296,7 +296,7 @@ REFUSED = [
     ({"guidance": 1e300}, "guidance is 1e\\+300"),
     ({"guidance": True}, "guidance is True"),
     ({"guidance": "3"}, "guidance is '3'"),
-    ({"sampler": "magic"}, "sampler 'magic' .*dpm\\+\\+2m, ddim, euler, heun, ddpm"),
+    ({"sampler": "magic"}, "sampler 'magic' .*dpm\\+\\+2m, .*ddim, euler, .*heun, ddpm"),
     ({"sampler": ""}, "sampler '' "),
     ({"sampler": None}, "sampler None "),
     ({"size": 0}, "size 0 .*16 from 64 to 256"),

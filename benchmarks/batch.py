@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from benchmarks import save
-from genkit.diffusion.guide import Guided
 from genkit.diffusion.sample import noise
 from genkit.evaluate import prompts
 from genkit.generate import SAMPLERS, Picture, TextToImage
@@ -28,9 +27,9 @@ def decoded(generator: TextToImage, texts: Sequence[str], seeds: Sequence[int]) 
     """Pictures as numbers, at the page's default settings."""
     model = generator.model
     rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
-    guided = Guided(model.denoiser, 3.0, model.condition([""]))
     start = noise(rngs, model.latent_shape(128, 128), device=generator.runtime.device)
-    x = SAMPLERS["dpm++2m"](guided, start, 20, model.condition(texts), rngs)
+    denoiser, cond = generator.denoiser(3.0), generator.condition(texts)
+    x = SAMPLERS["dpm++2m"](denoiser, start, 20, cond, rngs)
     return model.decode(x).mean
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from genkit import hub
 from genkit.data.picturebook.source import to_uint8
-from genkit.diffusion.guide import Guided
+from genkit.diffusion.denoise import Condition, Denoises
+from genkit.diffusion.guide import Apart, Guided
 from genkit.diffusion.multistep import DEIS, DPMPP2M, DPMPP2MSDE, DPMPP3M, IPNDM, UniPC
 from genkit.diffusion.sample import DDIM, DDPM, Euler, EulerAncestral, Heun
 from genkit.diffusion.trajectory import Sampler, noise
@@ -169,9 +170,8 @@ class TextToImage:
         shape = self.model.latent_shape(size, size)
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
         start = noise(rngs, shape, device=self.runtime.device)
-        guided = Guided(self.model.denoiser, guidance, self.model.condition([negative]))
         states = SAMPLERS[sampler].trajectory(
-            guided, start, steps, self.model.condition(prompts), rngs
+            self.denoiser(guidance, negative), start, steps, self.condition(prompts), rngs
         )
         shown = -math.inf
         for state in states:
@@ -182,6 +182,22 @@ class TextToImage:
             seconds = round(time.monotonic() - begun, 3)
             sha256 = hashlib.sha256(image.tobytes()).hexdigest()
             yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
+
+    def denoiser(self, guidance: float, negative: str = "") -> Denoises:
+        """The guided denoiser of the latents; in float32 on a processor it answers one by one."""
+        guided = Guided(self.model.denoiser, guidance, self.model.condition([negative]))
+        return Apart(guided) if self._exact else guided
+
+    def condition(self, prompts: Sequence[str]) -> Condition:
+        """What the denoiser is given for these prompts."""
+        if not self._exact:
+            return self.model.condition(prompts)
+        return {"text": torch.cat([self.model.condition([text])["text"] for text in prompts])}
+
+    @property
+    def _exact(self) -> bool:
+        """Whether a picture shall not depend on its batch even by rounding."""
+        return self.runtime.device.type == "cpu" and self.runtime.dtype == torch.float32
 
     def _pictures(self, z: Float[Tensor, "B C h w"]) -> Iterator[Image.Image]:
         x = self.model.decode(z.to(self.runtime.dtype)).mean

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genkit.diffusion.denoise import EDM, Denoiser, Denoises, Epsilon, Flow, V
-from genkit.diffusion.guide import Guided
+from genkit.diffusion.guide import Apart, Guided
 from genkit.diffusion.sample import DDIM, DPMPP2M, noise
 from genkit.diffusion.schedule import Cosine
 from genkit.model import Model
@@ -110,3 +110,17 @@ def test_conditions_must_match(setting, change, sentence):
 def test_the_scale_must_be_finite(setting):
     with pytest.raises(ValueError, match="scale is nan"):
         Guided(setting[0], math.nan, {})
+
+
+def test_apart_every_picture_is_answered_alone(setting):
+    denoiser, x, t, cond, negative = setting
+    guided = Guided(denoiser, 3.0, negative)
+    apart = Apart(guided)
+    assert isinstance(apart, Denoises) and apart.passes == 2 and apart.schedule == Cosine()
+    denoiser.backbone.calls.clear()
+    answer = apart(x, t, cond).mean
+    assert denoiser.backbone.calls == [2, 2, 2]
+    torch.testing.assert_close(answer, guided(x, t, cond).mean)
+    for i in range(3):
+        row = {"text": cond["text"][i : i + 1]}
+        assert answer[i : i + 1].equal(guided(x[i : i + 1], t[i : i + 1], row).mean)

@@ -242,7 +242,7 @@ def test_closing_the_generator_stops_within_a_step(model):
         for _ in range(3):
             next(events)
         events.close()
-        assert len(calls) == 3
+        assert len(calls) == 3 * 2  # in float32 each of the two pictures is answered alone
         assert one(model).nfe == 6  # the next request works
     finally:
         handle.remove()

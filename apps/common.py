@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit import __version__
 from genkit.data.picturebook import Scene
 from genkit.generate import Picture, Preview
+from genkit.model import Model
 from genkit.runtime import Runtime, detect, prepare
 
 __all__ = [
@@ -76,6 +77,12 @@ class Generator(Protocol):
     ) -> Iterator[Preview | Picture]: ...
 
 
+def _exact(name: str) -> Model:
+    from genkit import hub
+
+    return prepare(hub.load(name), replace(detect(), dtype=torch.float32))
+
+
 @dataclass(frozen=True)
 class Studio:
     """The models behind the pages; each is loaded when it is first used, once.
@@ -86,6 +93,8 @@ class Studio:
         samplers: Names of the samplers, known without loading anything; the first is the default.
         size: Width and height of a picture in pixels.
         count: (model, text) -> (word pieces of the text, how many the model reads).
+        load_model: Loads a checkpoint by its name, in float32: what is measured of it must not
+            depend on the number type that is fastest here.
         on_gpu: Wraps a heavy generator function (ZeroGPU lends a GPU to a function).
     """
 
@@ -94,6 +103,7 @@ class Studio:
     samplers: tuple[str, ...]
     size: int = 128
     count: Callable[[Any, str], tuple[int, int]] = lambda model, text: (0, 0)
+    load_model: Callable[[str], Model] = _exact
     on_gpu: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -106,6 +116,10 @@ class Studio:
     def read(self, images: Sequence[Image.Image]) -> Sequence[Scene]:
         """The scene that the reader sees in each picture."""
         return self._once("reader", self.load_reader)(images)
+
+    def model(self, name: str) -> Model:
+        """A checkpoint of the repository, in float32, for the pages that look inside."""
+        return self._once(f"model {name}", lambda: self.load_model(name))
 
     def pieces(self, text: str) -> tuple[int, int]:
         """Word pieces of a text, and how many the text-to-image model reads."""

@@ -223,6 +223,20 @@ def test_a_pictures_terms_do_not_depend_on_its_batch(fast):
         torch.testing.assert_close(a.bits[1], b.bits[0], rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("std", [0.0, 1.0])
+def test_times_that_are_evaluated_together_give_the_same_terms(std: float) -> None:
+    model, x0 = Linear(SHORT, std=std), _pictures(2)
+    alone = list(terms(model, x0, _rngs(2)))
+    calls, model.calls = model.calls, 0
+    batched = list(terms(model, x0, _rngs(2), together=7))
+    assert model.calls == math.ceil(calls / 7)
+    for one, other in zip(alone, batched, strict=True):
+        assert (one.name, one.t) == (other.name, other.t)
+        torch.testing.assert_close(one.bits, other.bits, rtol=1e-12, atol=1e-14)
+        if one.answer is not None:
+            torch.testing.assert_close(one.answer.mean, other.answer.mean, rtol=1e-12, atol=1e-14)
+
+
 def test_terms_come_one_by_one_and_cost_one_evaluation_each():
     denoiser = Linear(LinearBeta())
     found = terms(denoiser, _pictures(1, 4), _rngs(1))

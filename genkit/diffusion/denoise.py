@@ -52,6 +52,7 @@ __all__ = [
     "Epsilon",
     "Flow",
     "Parametrization",
+    "Wrapper",
 ]
 
 Condition = Mapping[str, Tensor]
@@ -193,6 +194,31 @@ class Denoises(Protocol):
     def passes(self) -> int:
         """Forward passes of the network per picture in one call."""
 
+    def __call__(
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
+    ) -> Distribution:
+        """q(x_0 | x_t); its mean is x̂_0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapper(ABC):
+    """A denoiser made of another one: it has the same times and, unless it says so, passes.
+
+    Args:
+        denoiser: What is asked.
+    """
+
+    denoiser: Denoises
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
+    def passes(self) -> int:
+        return self.denoiser.passes
+
+    @abstractmethod
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
     ) -> Distribution:

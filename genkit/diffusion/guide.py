@@ -30,15 +30,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genkit.diffusion.denoise import NOTHING, Condition, Denoises
-from genkit.diffusion.schedule import Schedule, spread
+from genkit.diffusion.denoise import NOTHING, Condition, Wrapper
+from genkit.diffusion.schedule import spread
 from genkit.distributions import Categorical, Dirac, Distribution, Gaussian
 
 __all__ = ["Apart", "ClassifierGuided", "Classifies", "Clipped", "Guided"]
 
 
 @dataclass(frozen=True, eq=False)
-class Guided:
+class Guided(Wrapper):
     """Classifier-free guidance of a denoiser.
 
     Args:
@@ -55,17 +55,12 @@ class Guided:
             https://arxiv.org/abs/2207.12598
     """
 
-    denoiser: Denoises
     scale: float
     negative: Condition
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(f"the guidance scale is {self.scale}; it must be finite (1 = none)")
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
 
     @property
     def passes(self) -> int:
@@ -114,7 +109,7 @@ class Classifies(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierGuided:
+class ClassifierGuided(Wrapper):
     """Guidance of a denoiser by a classifier of noisy pictures.
 
     The denoiser sees the whole condition, the label included, and may ignore it: an unconditional
@@ -139,7 +134,6 @@ class ClassifierGuided:
             https://arxiv.org/abs/2105.05233
     """
 
-    denoiser: Denoises
     classifier: Classifies
     scale: float
     labels: Int[Tensor, "B"]
@@ -147,14 +141,6 @@ class ClassifierGuided:
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(f"the guidance scale is {self.scale}; it must be finite (0 = none)")
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def passes(self) -> int:
-        return self.denoiser.passes
 
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
@@ -189,7 +175,7 @@ class ClassifierGuided:
 
 
 @dataclass(frozen=True, eq=False)
-class Clipped:
+class Clipped(Wrapper):
     """A denoiser whose x̂_0 stays among the pictures, in [−1, 1].
 
     At high noise an ε-prediction divides its error by a small α; the published code of DDPM and
@@ -203,16 +189,6 @@ class Clipped:
             https://arxiv.org/abs/2006.11239
     """
 
-    denoiser: Denoises
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def passes(self) -> int:
-        return self.denoiser.passes
-
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
     ) -> Distribution:
@@ -222,7 +198,7 @@ class Clipped:
 
 
 @dataclass(frozen=True, eq=False)
-class Apart:
+class Apart(Wrapper):
     """A denoiser that answers for one picture at a time, to the last bit as if it were alone.
 
     Sums are rounded in another order in a batch of another size, and a trajectory enlarges the
@@ -231,16 +207,6 @@ class Apart:
     Args:
         denoiser: What answers; conditions have one row per picture.
     """
-
-    denoiser: Denoises
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def passes(self) -> int:
-        return self.denoiser.passes
 
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING

@@ -52,7 +52,7 @@ from genkit.diffusion.denoise import NOTHING, Condition, Denoises
 from genkit.diffusion.sample import noise
 from genkit.diffusion.schedule import Discrete, Schedule, spread
 from genkit.diffusion.variance import Levels, deviation, posterior
-from genkit.distributions import Distribution, Gaussian
+from genkit.distributions import Dirac, Distribution, Gaussian
 
 __all__ = [
     "Flowing",
@@ -78,11 +78,13 @@ class Term(NamedTuple):
         name: "L_T", "L_t" for every L_(k−1), or "L_0".
         t: The noisier time of the step, t_k of L_(k−1); t_1 of L_0.
         bits: Bits/dim, one per picture.
+        answer: q(x_0 | x_t) of the denoiser on which the term rests; None of L_T, which has none.
     """
 
     name: Literal["L_T", "L_t", "L_0"]
     t: float
     bits: Float[Tensor, "B"]
+    answer: Distribution | None = None
 
 
 class Likelihood(NamedTuple):
@@ -143,6 +145,7 @@ def terms(
     rngs: Sequence[Generator],
     cond: Condition = NOTHING,
     times: Float[Tensor, "T"] | None = None,
+    together: int = 1,
 ) -> Iterator[Term]:
     """The terms of the bound, from L_T down to L_0; one evaluation for every one but the first.
 
@@ -153,10 +156,11 @@ def terms(
         x0: Pictures at the grey levels.
         rngs: One CPU generator per picture.
         times: Of the chain, see `chain`; all of a schedule's steps (or 1000) if None.
+        together: How many times are evaluated as one batch: the same terms, up to rounding.
 
     Raises:
-        ValueError: Times do not rise within (0, 1], a picture is not at the grey levels, or there
-            is not one generator per picture.
+        ValueError: Times do not rise within (0, 1], a picture is not at the grey levels, there
+            is not one generator per picture, or `together` is not positive.
     """
     schedule = denoiser.schedule
     if times is None:
@@ -165,22 +169,29 @@ def terms(
     _check_times(times, schedule)
     _check_grey(x0)
     _check_rngs(rngs, x0)
-    alpha, sigma = schedule(times.to("cpu", torch.float64))
+    if together < 1:
+        raise ValueError(f"{together} times together; give at least 1")
+    times = times.to("cpu", torch.float64)
+    alpha, sigma = schedule(times)
     power = math.hypot(alpha[-1], sigma[-1])
     last = Gaussian(alpha[-1] / power * x0, (sigma[-1] / power).to(x0))
     yield Term("L_T", times[-1].item(), _bits(last.kl()))
+    # The levels one step earlier; before the first, clean data.
+    before = torch.cat((torch.ones(1), alpha[:-1])), torch.cat((torch.zeros(1), sigma[:-1]))
     # β̃_2, the least variance of the decoder
     floor = posterior((alpha[1], sigma[1]), (alpha[0], sigma[0])).variance.item()
-    for k in reversed(range(len(times))):
-        t = times[k].expand(len(x0))
-        at = (alpha[k].expand(len(x0)), sigma[k].expand(len(x0)))
-        one = torch.ones_like(at[0])
-        to = (alpha[k - 1] * one, sigma[k - 1] * one) if k > 0 else (one, 0 * one)
-        eps = noise(rngs, x0.shape[1:], x0.dtype, x0.device)
+    for some in torch.arange(len(times)).flip(0).split(together):
+        eps = torch.cat([noise(rngs, x0.shape[1:], x0.dtype, x0.device) for _ in some])
+        # One row for each time and picture, the times outside.
+        rows, copies = some.repeat_interleave(len(x0)), x0.repeat(len(some), 1, 1, 1)
+        named = {k: v.repeat(len(some), *[1] * (v.ndim - 1)) for k, v in cond.items()}
+        at, to = (alpha[rows], sigma[rows]), (before[0][rows], before[1][rows])
         with torch.no_grad():
-            answer = denoiser(spread(at[0], x0) * x0 + spread(at[1], x0) * eps, t, cond)
-            bits = _bits(step_nats(answer, x0, at, to, floor))
-        yield Term("L_t" if k > 0 else "L_0", times[k].item(), bits)
+            x_t = spread(at[0], x0) * copies + spread(at[1], x0) * eps
+            answer = denoiser(x_t, times[rows], named)
+            bits = _bits(step_nats(answer, copies, at, to, floor)).split(len(x0))
+        for k, one, said in zip(some.tolist(), bits, _parts(answer, len(x0)), strict=True):
+            yield Term("L_t" if k > 0 else "L_0", times[k].item(), one, said)
 
 
 def total(terms: Iterable[Term]) -> Likelihood:
@@ -347,6 +358,14 @@ def _signs(
     shape = (probes, *x.shape[1:])
     draws = [torch.randint(2, shape, generator=rng, dtype=torch.float64) for rng in rngs]
     return (2 * torch.stack(draws, dim=1) - 1).to(x.device)
+
+
+def _parts(answer: Distribution, size: int) -> list[Distribution]:
+    """An answer in parts of `size` pictures."""
+    means = answer.mean.split(size)
+    if isinstance(answer, Gaussian):
+        return [Gaussian(m, s) for m, s in zip(means, answer.std.split(size), strict=True)]
+    return [Dirac(mean) for mean in means]
 
 
 def _bits(nats: Float[Tensor, "B C H W"]) -> Float[Tensor, "B"]:

@@ -13,7 +13,7 @@ so the variance of the reverse process needs no interface of its own: it is the 
 answer, and it holds for steps of every length. Its two published limits, on a chain with
 α² + σ² = 1 and v = β:
 
-    ς = 0      Dirac       β̃ + 0          = β̃,   right where the data are one point
+    ς = 0      `Narrow`    β̃ + 0          = β̃,   right where the data are one point
     ς = σ_t    `Wide`      β̃ + give² σ_t² = β,   right where the data are N(0, I)
 
 `LearnedVariance` interpolates between them, in ln Σ, by an output of the network. As the best
@@ -37,16 +37,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genkit.diffusion.denoise import NOTHING, Condition, Denoiser, Denoises, Parametrization
+from genkit.diffusion.denoise import (
+    NOTHING,
+    Condition,
+    Denoiser,
+    Denoises,
+    Parametrization,
+    Wrapper,
+)
 from genkit.diffusion.sample import Estimate, Past, Rngs, Sampler, noise
-from genkit.diffusion.schedule import Discrete, Schedule, spread
-from genkit.distributions import Distribution, Gaussian
+from genkit.diffusion.schedule import Discrete, spread
+from genkit.distributions import Dirac, Distribution, Gaussian
 from genkit.model import Model
 
 __all__ = [
     "LearnedDDPM",
     "LearnedVariance",
     "Levels",
+    "Narrow",
     "Posterior",
     "Wide",
     "deviation",
@@ -156,7 +164,25 @@ class LearnedVariance(Model):
 
 
 @dataclass(frozen=True, eq=False)
-class Wide:
+class Narrow(Wrapper):
+    """The answer of a denoiser as a point: a step's variance is β̃, the smaller one of DDPM.
+
+    Args:
+        denoiser: Its mean is kept.
+
+    References:
+        Denoising Diffusion Probabilistic Models (Ho et al., 2020), section 3.2
+            https://arxiv.org/abs/2006.11239
+    """
+
+    def __call__(
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
+    ) -> Dirac:
+        return Dirac(self.denoiser(x_t, t, cond).mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Wide(Wrapper):
     """The answer of a denoiser with the deviation that unit data would leave: the variance β.
 
     ς² = σ²/(α² + σ²), the variance of x_0 ~ N(0, I) given x_t; on a chain a step's Σ is then β_t,
@@ -169,16 +195,6 @@ class Wide:
         Denoising Diffusion Probabilistic Models (Ho et al., 2020), section 3.2
             https://arxiv.org/abs/2006.11239
     """
-
-    denoiser: Denoises
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def passes(self) -> int:
-        return self.denoiser.passes
 
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING

@@ -16,12 +16,13 @@ from genkit.diffusion.sample import DPMPP2M, noise
 from genkit.diffusion.schedule import LinearBeta
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
 from genkit.objectives import Denoising
+from genkit.optimizer import muon
 from genkit.recipe import Recipe
 from genkit.sheet import sheet
 
 __all__ = ["RECIPE", "drawn"]
 
-PICTURES = SPLITS["train"][:60_000]
+PICTURES = SPLITS["train"][:150_000]
 EVALUATIONS = 20
 """Of the denoiser, for a picture of the sheet."""
 
@@ -51,10 +52,11 @@ RECIPE = Recipe(
     model=model,
     objective=Denoising,
     data=lambda: Pictures(PICTURES, 32),
-    steps=8000,
-    batch=64,
-    lr=1e-3,
-    warmup=300,
+    steps=7000,
+    batch=32,
+    lr=2e-3,
+    warmup=200,
+    optimizer=muon,
     ema=0.999,
     sheet=drawn,
 )

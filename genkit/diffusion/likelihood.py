@@ -187,7 +187,7 @@ def terms(
         named = {k: v.repeat(len(some), *[1] * (v.ndim - 1)) for k, v in cond.items()}
         at, to = (alpha[rows], sigma[rows]), (before[0][rows], before[1][rows])
         with torch.no_grad():
-            x_t = spread(at[0], x0) * copies + spread(at[1], x0) * eps
+            x_t = spread(at[0], copies) * copies + spread(at[1], eps) * eps
             answer = denoiser(x_t, times[rows], named)
             bits = _bits(step_nats(answer, copies, at, to, floor)).split(len(x0))
         for k, one, said in zip(some.tolist(), bits, _parts(answer, len(x0)), strict=True):

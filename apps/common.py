@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from genkit import __version__
 from genkit.data.picturebook import Scene
 from genkit.generate import Picture, Preview
 from genkit.model import Model
+from genkit.pixels import exact
 from genkit.runtime import Runtime, detect, prepare
 
 __all__ = [
@@ -77,12 +78,6 @@ class Generator(Protocol):
     ) -> Iterator[Preview | Picture]: ...
 
 
-def _exact(name: str) -> Model:
-    from genkit import hub
-
-    return prepare(hub.load(name), replace(detect(), dtype=torch.float32))
-
-
 @dataclass(frozen=True)
 class Studio:
     """The models behind the pages; each is loaded when it is first used, once.
@@ -103,7 +98,7 @@ class Studio:
     samplers: tuple[str, ...]
     size: int = 128
     count: Callable[[Any, str], tuple[int, int]] = lambda model, text: (0, 0)
-    load_model: Callable[[str], Model] = _exact
+    load_model: Callable[[str], Model] = exact
     on_gpu: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -12,10 +12,12 @@ from benchmarks import RESULTS
 
 __all__ = ["main"]
 
-NAMES = ("batch", "sampling", "latency")
+NAMES = ("batch", "sampling", "samplers", "latency", "slider")
 WANTED: Mapping[tuple[str, str], str] = {
     ("batch", "float32 largest difference"): "≤ 1e-5",
     ("batch", "bfloat16 lowest PSNR dB"): "≥ 40",
+    ("sampling", "overhead %"): "≤ 5",
+    ("slider", "p95 ms"): "≤ 200",
     ("latency", "preview p50 s"): "≤ 0.5",
     ("latency", "picture p50 s"): "≤ 2",
     ("latency", "start s"): "≤ 15",

@@ -58,23 +58,29 @@ WATCH = """() => {
 
 
 @contextmanager
-def tab(server: Server) -> "Iterator[Page]":
-    """The page 'Draw' in Debian's Chromium, another one on the path, or playwright's own."""
+def tab(server: Server, path: str, ready: str) -> "Iterator[Page]":
+    """A page of the suite in Debian's Chromium, another one on the path, or playwright's own.
+
+    Args:
+        server: Serves the suite.
+        path: Of the page.
+        ready: Selector of what is there when the page can be used.
+    """
     from playwright.sync_api import sync_playwright
 
     names = ("chromium", "chromium-browser", "google-chrome")
     found = [os.environ.get("GENKIT_CHROMIUM"), *map(shutil.which, names)]
     with sync_playwright() as playwright:
-        path = next((path for path in found if path), playwright.chromium.executable_path)
-        if not Path(path).exists():
+        program = next((path for path in found if path), playwright.chromium.executable_path)
+        if not Path(program).exists():
             raise FileNotFoundError(
                 "no Chromium was found: apt-get install chromium, or set GENKIT_CHROMIUM"
             )
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
-        page.goto(f"{server.url}/prompt")
-        page.wait_for_selector("html.gk-open")
+        page.goto(f"{server.url}/{path}")
+        page.wait_for_selector(ready, state="attached")
         yield page
         browser.close()
 
@@ -95,7 +101,7 @@ def visit(server: Server, count: int) -> list[dict[str, float]]:
     """The times of this many clicks, after some that warm up."""
     from genkit.evaluate import prompts
 
-    with tab(server) as page:
+    with tab(server, "prompt", "html.gk-open") as page:
         times = [click(page, prompt.text) for prompt in prompts(count + WARM_UP)]
     return times[WARM_UP:]
 

@@ -7,6 +7,8 @@
                                what it sees, and the value is (attributes found)/(attributes asked)
     prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
                                no generator has seen; `pair` is the share of those pairs found
+    frechet, bound, classes    a class-conditional pixel model, see `genkit.pixels`
+    noisy-classes              a noisy classifier: share of noisy test pictures that it tells
 
 Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
 
@@ -21,6 +23,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +31,15 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from genkit import hub
+from genkit import hub, pixels
 from genkit.data.picturebook.ask import Ask, Check
 from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_uint8, to_unit
 from genkit.distributions import Categorical
 from genkit.models.autoencoder import Autoencoder
+from genkit.models.classifier import NoisyClassifier
+from genkit.models.diffusion import PixelDiffusion
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
@@ -56,6 +61,14 @@ READER = "book128_reader"
 """The checkpoint that says what is in a drawn picture."""
 SIZE = 128
 BATCH = 50
+COUNTS: Mapping[str, int] = {
+    "prompt-fidelity": 500,
+    "prompt-fidelity-held-out": 500,
+    "frechet": 5000,
+    "bound": 50,
+    "classes": 320,
+}
+"""How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 
 Draw = Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]
 """(prompts, seeds) → pictures: how a text-to-image model is asked for pictures."""
@@ -68,7 +81,8 @@ class Report:
     Args:
         name: The checkpoint.
         metric: One of `METRICS`.
-        value: In dB for psnr, else a share from 0 to 1.
+        value: In dB for psnr, bits per dimension for bound, a squared distance of features for
+            frechet, else a share from 0 to 1.
         n: How many pictures were looked at.
         details: Further numbers, by name.
     """
@@ -104,7 +118,7 @@ def evaluate(
     Args:
         name: Name or folder of the checkpoint.
         metric: One of `METRICS`.
-        n: Pictures or prompts; without it 1,000 (psnr, labels) or 500 (prompts).
+        n: Pictures or prompts; without it what `COUNTS` says, or 1,000.
         seed: Number of the first scene in the test split.
         draw: How to ask the model for pictures; needed by the metrics of prompts.
 
@@ -113,7 +127,7 @@ def evaluate(
     """
     if metric not in METRICS:
         raise ValueError(f"The metric {metric!r} is unknown: choose one of {', '.join(METRICS)}.")
-    n = (500 if metric.startswith("prompt") else 1000) if n is None else n
+    n = COUNTS.get(metric, 1000) if n is None else n
     scenes = len(SPLITS["test"])
     if not 0 <= seed < scenes:
         raise ValueError(f"There is no test scene {seed}: use 0 to {scenes - 1}.")
@@ -144,7 +158,7 @@ def _labels(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     reader = _reader(name)
     right = []
     for scenes in _scenes(n, seed):
-        found = label_tensor(read(reader, _rendered(scenes)))
+        found = label_tensor(read(reader, _rendered(scenes, reader.size)))
         right.append(found == label_tensor(scenes))
     shares = torch.cat(right).double().mean(dim=0)
     by_name = dict(zip(LABELS, shares.tolist(), strict=True))
@@ -259,8 +273,8 @@ def _scenes(n: int, seed: int) -> Iterator[list[Scene]]:
         yield [Scene.random(s) for s in seeds[first : first + BATCH]]
 
 
-def _rendered(scenes: Sequence[Scene]) -> UInt8[Tensor, "B 3 H W"]:
-    return _tensor([scene.render(SIZE) for scene in scenes])
+def _rendered(scenes: Sequence[Scene], size: int = SIZE) -> UInt8[Tensor, "B 3 H W"]:
+    return _tensor([scene.render(size) for scene in scenes])
 
 
 def _tensor(pictures: Sequence[Image.Image]) -> UInt8[Tensor, "B 3 H W"]:
@@ -272,10 +286,31 @@ def _share(checks: Sequence[Check]) -> float:
     return float(np.mean([check.ok for check in checks]))
 
 
-METRICS: Mapping[str, Callable[[str, int, int, Draw | None], Report]] = {
+def _by(
+    measure: Callable[[Any, int, int], tuple[float, dict[str, float]]], family: type
+) -> Metric:
+    """The metric of a function of `genkit.pixels`, for models of one family."""
+    metric = measure.__name__.replace("_", "-")
+
+    def measured(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+        model = pixels.exact(name)
+        if not isinstance(model, family):
+            raise ValueError(f"{name} is no {family.__name__}, which {metric} measures.")
+        value, details = measure(model, n, seed)
+        return Report(name, metric, value, n, details)
+
+    return measured
+
+
+Metric = Callable[[str, int, int, Draw | None], Report]
+METRICS: Mapping[str, Metric] = {
     "psnr": _psnr,
     "labels": _labels,
     "captions": _captions,
     "prompt-fidelity": _fidelity,
     "prompt-fidelity-held-out": _fidelity_held_out,
+    "frechet": _by(pixels.frechet, PixelDiffusion),
+    "bound": _by(pixels.bound, PixelDiffusion),
+    "classes": _by(pixels.classes, PixelDiffusion),
+    "noisy-classes": _by(pixels.noisy_classes, NoisyClassifier),
 }

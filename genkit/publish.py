@@ -28,8 +28,13 @@ MEASURED = {
     "reader": ("labels",),
     "text": ("captions",),
     "latent": ("prompt-fidelity", "prompt-fidelity-held-out"),
+    "classifier": ("noisy-classes",),
+    "diffusion": ("frechet", "bound", "classes"),
 }
-"""The metrics on the card of each family; another one's card claims no number."""
+"""The metrics on the card of each family."""
+
+UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim", "frechet": "{:.4g}"}
+"""How a metric's numbers are written; one that is not here is a share."""
 
 PAUSE = 900.0
 """Seconds between two logged losses above which a run is taken to have been stopped."""
@@ -60,7 +65,7 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
     if recipe.sheet is not None:
         recipe.sheet(Model.from_pretrained(checkpoint)).save(checkpoint / "sheet.png")
     family = type(model).__module__.rpartition(".")[2]
-    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED.get(family, ())]
+    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
     card = _card(recipe, model, run, checkpoint, reports)
     (checkpoint / "README.md").write_text(card, encoding="utf-8")
     return reports
@@ -102,8 +107,8 @@ def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: li
         about.strip(),
         "![sheet](sheet.png)" if recipe.sheet else "",
         f"```python\nimport genkit\n\nmodel = genkit.load({recipe.name!r})\n```",
-        "## Numbers" if reports else "",
-        _numbers(recipe.name, reports) if reports else "",
+        "## Numbers",
+        _numbers(recipe.name, reports),
         "## How it was made",
         _facts(recipe, model, run),
         "## Files",
@@ -116,15 +121,16 @@ def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: li
 def _numbers(name: str, reports: list[Report]) -> str:
     rows = ["| metric | value | n | command |", "|---|---|---|---|"]
     for report in reports:
-        unit = " dB" if report.metric == "psnr" else ""
-        share = report.metric != "psnr"
-        value = f"{100 * report.value:.1f} %" if share else f"{report.value:.2f}{unit}"
         command = f"`python -m genkit evaluate {name} --metric {report.metric} --json`"
+        value = _shown(report.metric, report.value)
         rows.append(f"| {report.metric} | {value} | {report.n} | {command} |")
         for detail, number in report.details.items():
-            shown = f"{100 * number:.1f} %" if share else f"{number:.2f}{unit}"
-            rows.append(f"| … {detail} | {shown} | | |")
+            rows.append(f"| … {detail} | {_shown(report.metric, number)} | | |")
     return "\n".join(rows)
+
+
+def _shown(metric: str, number: float) -> str:
+    return UNITS[metric].format(number) if metric in UNITS else f"{100 * number:.1f} %"
 
 
 def _facts(recipe: Recipe, model: Model, run: Path) -> str:

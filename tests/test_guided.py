@@ -262,19 +262,18 @@ def test_scale_one_with_the_exact_classifier_is_the_exact_conditional(schedule):
     x = torch.randn(6, 1, 2, 2, dtype=torch.float64)
     t = torch.tensor([0.01, 0.2, 0.4, 0.6, 0.8, 0.97], dtype=torch.float64)
     for label in (0, 1):
-        guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0, torch.full((6,), label))
+        guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0)
         assert isinstance(guided, Denoises) and isinstance(guided.classifier, Classifies)
         exact = Class(schedule, label)(x, t).mean
-        torch.testing.assert_close(guided(x, t).mean, exact, rtol=1e-7, atol=1e-9)
-        one = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0, torch.tensor([label]))
-        assert one(x, t).mean.equal(guided(x, t).mean)
+        found = guided(x, t, {"label": torch.full((6,), label)}).mean
+        torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-9)
 
 
 def test_guidance_is_linear_in_the_scale_and_nothing_at_zero():
     schedule, x = Cosine(), torch.randn(2, 1, 2, 2, dtype=torch.float64)
     t, label = torch.tensor([0.3, 0.6], dtype=torch.float64), torch.tensor([0, 1])
     none, one, three = (
-        ClassifierGuided(Mixture(schedule), Which(schedule), s, label)(x, t).mean
+        ClassifierGuided(Mixture(schedule), Which(schedule), s)(x, t, {"label": label}).mean
         for s in (0.0, 1.0, 3.0)
     )
     assert none.equal(Mixture(schedule)(x, t).mean)
@@ -284,9 +283,10 @@ def test_guidance_is_linear_in_the_scale_and_nothing_at_zero():
 def test_sampling_with_a_classifier_gives_the_class(fast):
     """Samplers turn gradients off; guidance turns its own on, and leaves none behind."""
     schedule = Rectified()
-    guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0, torch.tensor([0]))
+    guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0)
     x = noise(_rngs(500), (1, 1, 1), torch.float64)
-    *_, state = DDIM().trajectory(guided, x, 100, start=0.999)
+    label = {"label": torch.zeros(500, dtype=torch.int64)}
+    *_, state = DDIM().trajectory(guided, x, 100, label, start=0.999)
     assert state.nfe == 100 and not state.x.requires_grad
     assert state.x.mean().item() == pytest.approx(MEANS[0], abs=5 * STDS[0] / 500**0.5)
     assert state.x.std().item() == pytest.approx(STDS[0], rel=0.12)
@@ -295,10 +295,11 @@ def test_sampling_with_a_classifier_gives_the_class(fast):
 def test_a_classifier_guided_denoiser_has_the_density_of_the_class(fast):
     """The trace of the flow runs through the gradient of the classifier, a second derivative."""
     schedule = Rectified()
-    guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0, torch.tensor([1]))
+    guided = ClassifierGuided(Mixture(schedule), Which(schedule), 1.0)
     x = torch.tensor([-0.7, 0.2, 1.0], dtype=torch.float64)[:, None, None, None]
     # At α = 0 nothing is to be guided, so the schedule ends just before it.
-    *_, state = flow(_Early(guided), x, _rngs(3), tolerance=1e-7, start=0.001)
+    label = {"label": torch.ones(3, dtype=torch.int64)}
+    *_, state = flow(_Early(guided), x, _rngs(3), label, tolerance=1e-7, start=0.001)
     exact = stats.norm(MEANS[1], math.hypot(STDS[1], 0.001)).logpdf(x.flatten().numpy())
     np.testing.assert_allclose(state.log_density.numpy(), exact, atol=2e-3)
 
@@ -323,7 +324,7 @@ def test_a_deviation_passes_through_every_wrapper():
     label = {"label": torch.tensor([0, 1])}
     for wrapped in (
         Guided(learned, 3.0, label),
-        ClassifierGuided(learned, Which(schedule), 2.0, label["label"]),
+        ClassifierGuided(learned, Which(schedule), 2.0),
         Clipped(learned),
     ):
         assert wrapped(x, t, label).std.equal(std)
@@ -333,15 +334,12 @@ def test_a_deviation_passes_through_every_wrapper():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m, w, x: ClassifierGuided(m, w, math.inf, torch.tensor([0])), "scale is inf"),
+        (lambda m, w, x: ClassifierGuided(m, w, math.inf), "scale is inf"),
+        (lambda m, w, x: ClassifierGuided(m, w, 1.0)(x, torch.ones(2) / 2), "which is missing"),
         (
-            lambda m, w, x: ClassifierGuided(m, w, 1.0, torch.tensor([0, 1, 1]))(
-                x, torch.tensor([0.5, 0.5])
+            lambda m, w, x: ClassifierGuided(m, w, 1.0)(
+                x, torch.ones(2), {"label": torch.tensor([0, 1])}
             ),
-            "3 labels for 2 pictures",
-        ),
-        (
-            lambda m, w, x: ClassifierGuided(m, w, 1.0, torch.tensor([0]))(x, torch.ones(2)),
             "undefined at alpha = 0",
         ),
     ],

@@ -37,7 +37,7 @@ genkit.models.text genkit.models.reader genkit.models.vqvae genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
-genkit.hub genkit genkit.bridge genkit.coding genkit.evaluate
+genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.pixels genkit.evaluate
 genkit.optimizer genkit.recipe genkit.train genkit.publish
 
 genkit.generate

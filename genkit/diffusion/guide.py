@@ -112,21 +112,20 @@ class Classifies(Protocol):
 class ClassifierGuided(Wrapper):
     """Guidance of a denoiser by a classifier of noisy pictures.
 
-    The denoiser sees the whole condition, the label included, and may ignore it: an unconditional
-    one is `Guided(denoiser, 0, blank)`. A step of the chain is moved by scale·β/√(1 − β)·∇ ln P,
-    the paper's algorithm 2; its algorithm 1 has the step's own variance in place of β/√(1 − β).
-    The classifier's pass, forward and backward, is not among `passes`, which count the denoiser's
-    network.
+    The class to be followed is the condition "label". The denoiser sees it too and may ignore it:
+    an unconditional one is `Guided(denoiser, 0, blank)`.
+
+    A step of the chain is moved by scale·β/√(1 − β)·∇ ln P, the paper's algorithm 2; its
+    algorithm 1 has the step's own variance in place of β/√(1 − β). The classifier's pass, forward
+    and backward, is not among `passes`, which count the denoiser's network.
 
     Args:
         denoiser: What is guided.
         classifier: P(label | x_t), trained with the noise of the same schedule.
         scale: Strength; 0 is none, 1 is Bayes' rule, above 1 exaggerates.
-        labels: Classes to be followed, one per picture; a batch of 1 serves every picture.
 
     Raises:
-        ValueError: The scale is not finite, there are more labels than pictures, or a time has
-            α = 0.
+        ValueError: The scale is not finite, the condition has no label, or a time has α = 0.
 
     References:
         Diffusion Models Beat GANs on Image Synthesis (Dhariwal and Nichol, 2021), section 4,
@@ -136,7 +135,6 @@ class ClassifierGuided(Wrapper):
 
     classifier: Classifies
     scale: float
-    labels: Int[Tensor, "B"]
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
@@ -145,6 +143,11 @@ class ClassifierGuided(Wrapper):
     def __call__(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
     ) -> Distribution:
+        if "label" not in cond:
+            raise ValueError(
+                "classifier guidance follows the condition 'label', which is missing; pass "
+                "{'label': classes}, one per picture"
+            )
         answer = self.denoiser(x_t, t, cond)
         if self.scale == 0:
             return answer
@@ -155,22 +158,17 @@ class ClassifierGuided(Wrapper):
                 "keep times below 1"
             )
         weight = spread(self.scale * sigma.square() / alpha, x_t)
-        x0 = answer.mean + weight * self._gradient(x_t, t)
+        x0 = answer.mean + weight * self._gradient(x_t, t, cond["label"])
         return Gaussian(x0, answer.std) if isinstance(answer, Gaussian) else Dirac(x0)
 
     def _gradient(
-        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"]
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], label: Int[Tensor, "B"]
     ) -> Float[Tensor, "B C H W"]:
         """∇ ln P(label | x_t); itself differentiable where x_t is, as a likelihood needs."""
-        if len(self.labels) not in (1, len(x_t)):
-            raise ValueError(
-                f"{len(self.labels)} labels for {len(x_t)} pictures; give one each, or one for all"
-            )
-        labels = self.labels.to(x_t.device).expand(len(x_t))
         inside = torch.is_grad_enabled() and x_t.requires_grad
         with torch.enable_grad():  # samplers turn gradients off
             x = x_t if inside else x_t.detach().requires_grad_()
-            chance = self.classifier(x, t).log_prob(labels).sum()
+            chance = self.classifier(x, t).log_prob(label).sum()
             return torch.autograd.grad(chance, x, create_graph=inside)[0]
 
 

@@ -19,7 +19,7 @@ from genkit.objectives import Batch, Reading
 from genkit.recipe import Recipe
 from genkit.sheet import sheet
 
-__all__ = ["RECIPE"]
+__all__ = ["RECIPE", "drawn", "objective"]
 
 
 def objective(model: Reader) -> Reading:
@@ -36,11 +36,12 @@ def objective(model: Reader) -> Reading:
 @torch.no_grad()
 def drawn(net: Reader) -> Image.Image:
     """Eight test pictures, each with a sentence made of nothing but what the reader sees."""
-    pictures = [Scene.random(seed).render(128) for seed in SPLITS["test"][:8]]
+    pictures = [Scene.random(seed).render(net.size) for seed in SPLITS["test"][:8]]
     array = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     scenes = read(net, array.permute(0, 3, 1, 2))
     captions = [scene.caption(random.Random(1), "en") for scene in scenes]
-    return sheet(pictures, captions, columns=8)
+    large = [picture.resize((128, 128), Image.Resampling.NEAREST) for picture in pictures]
+    return sheet(large, captions, columns=8)
 
 
 RECIPE = Recipe(

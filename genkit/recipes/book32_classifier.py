@@ -13,12 +13,13 @@ from genkit.diffusion.sample import noise
 from genkit.diffusion.schedule import LinearBeta
 from genkit.models.classifier import CLASSES, NoisyClassifier
 from genkit.objectives import NoisyClassification
+from genkit.optimizer import muon
 from genkit.recipe import Recipe
 from genkit.sheet import sheet
 
 __all__ = ["RECIPE"]
 
-PICTURES = SPLITS["train"][:60_000]
+PICTURES = SPLITS["train"][:150_000]
 
 
 @torch.no_grad()
@@ -44,9 +45,10 @@ RECIPE = Recipe(
     model=lambda: NoisyClassifier(LinearBeta()),
     objective=NoisyClassification,
     data=lambda: Pictures(PICTURES, 32),
-    steps=5000,
+    steps=4000,
     batch=64,
-    lr=1e-3,
+    lr=2e-3,
     warmup=200,
+    optimizer=muon,
     sheet=drawn,
 )

@@ -10,9 +10,8 @@ from PIL import Image
 from genkit.data.picturebook.scene import SPLITS
 from genkit.data.picturebook.source import Pictures, to_uint8
 from genkit.diffusion.denoise import Denoiser, Epsilon
-from genkit.diffusion.grid import Trailing
 from genkit.diffusion.guide import Clipped, Guided
-from genkit.diffusion.sample import DPMPP2M, noise
+from genkit.diffusion.sample import noise
 from genkit.diffusion.schedule import LinearBeta
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
 from genkit.objectives import Denoising
@@ -38,9 +37,8 @@ def drawn(net: PixelDiffusion, scale: float = 1.0) -> Image.Image:
     rngs = [torch.Generator().manual_seed(seed) for seed in range(len(net.classes))]
     cond = net.condition(net.classes)
     denoiser = Clipped(Guided(net.denoiser, scale, net.condition([None])))
-    sampler = DPMPP2M(grid=Trailing())
     x = noise(rngs, (3, net.size, net.size), device=cond["label"].device)
-    arrays = to_uint8(sampler(denoiser, x, EVALUATIONS, cond)).permute(0, 2, 3, 1)
+    arrays = to_uint8(net.sampler(denoiser, x, EVALUATIONS, cond)).permute(0, 2, 3, 1)
     arrays = arrays.cpu().numpy()
     side = 4 * net.size
     large = [Image.fromarray(a).resize((side, side), Image.Resampling.NEAREST) for a in arrays]

@@ -32,7 +32,7 @@ def save(name: str, facts: dict[str, object]) -> None:
         "torch": torch.__version__,
         "cores": machine.cores,
         "simd": machine.simd,
-        "amx": machine.amx,
+        "bf16": machine.bf16,
         "gpus": machine.gpus,
         "device": str(runtime.device),
         "dtype": str(runtime.dtype),

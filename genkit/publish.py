@@ -174,5 +174,5 @@ def _machine() -> str:
     machine = probe()
     if machine.gpus:
         return f"GPU {machine.gpus[0]}, torch {machine.torch}"
-    amx = " with AMX tiles, in bfloat16" if machine.amx else ""
-    return f"{machine.cores} processor cores ({machine.simd}{amx}), torch {machine.torch}"
+    bf16 = f", {machine.bf16} in bfloat16" if machine.bf16 else ""
+    return f"{machine.cores} processor cores ({machine.simd}{bf16}), torch {machine.torch}"

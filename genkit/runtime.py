@@ -1,13 +1,14 @@
 """Where and how a model runs here: device, number type, threads, attention, each with its reason.
 
-    probe()  : the machine's facts       Machine(cuda, mps, amx, cores, ...)
+    probe()  : the machine's facts       Machine(cuda, mps, bf16, cores, ...)
     choose() : facts -> decision         Runtime(device, dtype, threads, attention, reasons)
     detect() = choose(probe())
     prepare(model, runtime) : eval mode, channels_last, device, dtype, no gradients
 
-Measured on two cores of a Sapphire Rapids processor (a 21 M-parameter U-Net at 32²): bfloat16 is
-2.4x faster than float32 with AMX tiles and 2.6-5.5x SLOWER without them, so the number type
-follows the instruction set. channels_last is 1.06-1.29x faster everywhere.
+Measured on two cores: bfloat16 is 2.4x faster than float32 with AMX tiles (Sapphire Rapids, a
+21 M-parameter U-Net at 32²), 1.4-2x with AVX512-BF16 (EPYC, the shipped U-Nets and decoder), and
+2.6-5.5x SLOWER with neither, so the number type follows the instruction set. channels_last is
+1.06-1.29x faster everywhere.
 
 Three environment variables override the choice: GENKIT_DEVICE (cpu, cuda, cuda:1, mps),
 GENKIT_DTYPE (float32, bfloat16, float16) and GENKIT_THREADS (1 to 1024). OMP_WAIT_POLICY=PASSIVE
@@ -39,7 +40,7 @@ class Machine:
         gpus: Names of the CUDA devices that torch sees.
         gpu_bf16: True where the first GPU computes bfloat16 natively (compute capability ≥ 8.0).
         mps: True where an Apple GPU answers.
-        amx: True where the processor has AMX tiles with bfloat16.
+        bf16: What multiplies bfloat16 in the processor: "AMX tiles", "AVX512-BF16" or "", nothing.
         simd: The widest instruction set that torch uses, such as AVX512.
         cores: Physical cores that this process may use (affinity and container quota applied).
         torch: Version of torch.
@@ -48,7 +49,7 @@ class Machine:
     gpus: tuple[str, ...]
     gpu_bf16: bool
     mps: bool
-    amx: bool
+    bf16: str
     simd: str
     cores: int
     torch: str
@@ -85,7 +86,7 @@ def probe() -> Machine:
         gpus=gpus,
         gpu_bf16=bool(gpus) and torch.cuda.is_bf16_supported(including_emulation=False),
         mps=torch.backends.mps.is_available(),
-        amx="amx_bf16" in cpu_flags(),
+        bf16=_bf16(cpu_flags()),
         simd=torch.backends.cpu.get_cpu_capability(),
         cores=_usable_cores(),
         torch=torch.__version__,
@@ -168,10 +169,10 @@ def _dtype(
         return torch.float32, "dtype float32: the GPU is older than native bfloat16."
     if device.type == "mps":
         return torch.float32, "dtype float32: the safe choice on an Apple GPU."
-    if machine.amx:
-        return torch.bfloat16, "dtype bfloat16: the processor has AMX tiles (2.4x faster)."
+    if machine.bf16:
+        return torch.bfloat16, f"dtype bfloat16: the processor has {machine.bf16} for it (faster)."
     return torch.float32, (
-        f"dtype float32: the processor has {machine.simd} but no AMX tiles, "
+        f"dtype float32: the processor has {machine.simd} but no AMX tiles or AVX512-BF16, "
         "without which bfloat16 is 3-5x slower."
     )
 
@@ -210,6 +211,11 @@ def _threads(machine: Machine, environment: Mapping[str, str]) -> tuple[int, str
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _bf16(flags: frozenset[str]) -> str:
+    known = {"amx_bf16": "AMX tiles", "avx512_bf16": "AVX512-BF16"}
+    return next((name for flag, name in known.items() if flag in flags), "")
 
 
 def _gpu_names() -> tuple[str, ...]:

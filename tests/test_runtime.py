@@ -11,8 +11,8 @@ from torch import nn
 from genkit import runtime
 from genkit.runtime import Machine, Runtime, choose, prepare
 
-LAPTOP = Machine((), False, False, False, "AVX2", 4, "2.13.0")
-SERVER = replace(LAPTOP, amx=True, simd="AVX512", cores=2)
+LAPTOP = Machine((), False, False, "", "AVX2", 4, "2.13.0")
+SERVER = replace(LAPTOP, bf16="AMX tiles", simd="AVX512", cores=2)
 HOPPER = replace(SERVER, gpus=("H200",), gpu_bf16=True)
 TURING = replace(LAPTOP, gpus=("T4", "T4"))
 APPLE = replace(LAPTOP, mps=True, simd="DEFAULT", cores=8)
@@ -23,6 +23,8 @@ APPLE = replace(LAPTOP, mps=True, simd="DEFAULT", cores=8)
     [
         (LAPTOP, "cpu", torch.float32, 4),
         (SERVER, "cpu", torch.bfloat16, 2),
+        (replace(SERVER, bf16="AVX512-BF16"), "cpu", torch.bfloat16, 2),
+        (replace(SERVER, bf16=""), "cpu", torch.float32, 2),
         (HOPPER, "cuda:0", torch.bfloat16, 2),
         (TURING, "cuda:0", torch.float32, 4),
         (APPLE, "mps", torch.float32, 8),

@@ -36,7 +36,7 @@ from apps.settings import (
     check,
     check_language,
     check_pieces,
-    check_side,
+    check_size,
     check_text,
     draw_seed,
     known,
@@ -117,8 +117,8 @@ class Desk:
         """
         with told(language):
             check_language(language)
-            check_side("width", width, self.studio.size)
-            check_side("height", height, self.studio.size)
+            check_size("width", width, self.studio.size)
+            check_size("height", height, self.studio.size)
             values = (prompt, negative_prompt, n, seed, randomize_seed, guidance_scale)
             work = self._work(dict(zip(NAMES, (*values, num_inference_steps, sampler))))
             files: list[dict[str, Any]] = []
@@ -169,7 +169,7 @@ class Desk:
             old, work = found.manifest, self._work(found.settings)
             if old.index >= len(work.seeds) or old.image_seed != work.seeds[old.index]:
                 raise Refused("receipt.manifest")
-            check_side("size", old.size, self.studio.size)
+            check_size("size", old.size, self.studio.size)
             if found.image.size != (old.size, old.size):  # said before drawing, not after it
                 value = f"{found.image.width}×{found.image.height}"
                 raise Refused("receipt.size", value=value, limit=old.size)

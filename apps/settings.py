@@ -29,7 +29,7 @@ __all__ = [
     "check",
     "check_language",
     "check_pieces",
-    "check_side",
+    "check_size",
     "check_text",
     "draw_seed",
     "known",
@@ -176,7 +176,7 @@ def check_pieces(settings: Settings, count: Callable[[str], tuple[int, int]]) ->
             raise Refused("error.pieces", name=_label(name), value=pieces, limit=limit)
 
 
-def check_side(name: str, value: Any, size: int) -> None:
+def check_size(name: str, value: Any, size: int) -> None:
     """Width or height of a picture: only the size that the model draws."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or value != size:

@@ -228,7 +228,7 @@ def replayed() -> tuple[list[Tensor], Tensor]:
     return list(estimates[1:]), estimates[0]
 
 
-def close(ours: Tensor, theirs: Tensor) -> None:
+def assert_near(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -258,7 +258,7 @@ def test_sde_dpm_solver_pp_2m_is_diffusers(monkeypatch, schedule, chain):
     for i, (state, x0) in enumerate(zip(states, estimates, strict=True)):
         z = noise(draws, (1, 4, 4), torch.float64)
         x = theirs.step(x0, theirs.timesteps[i], x, variance_noise=z).prev_sample
-        close(state.x, x)
+        assert_near(state.x, x)
 
 
 @pytest.mark.parametrize(("schedule", "chain"), CHAINS)
@@ -279,7 +279,7 @@ def test_dpm_solver_pp_3m_is_diffusers_with_the_whole_of_its_last_term(
             half = ((k - g) / (c - b) - (g - f) / (b - a)) / (c - a)  # divided difference
             h = lambdas[i + 1] - c
             x = x - points[i + 1].alpha * ((math.expm1(-h) + h) - h**2 / 2) * half
-        close(state.x, x)
+        assert_near(state.x, x)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -301,7 +301,7 @@ def test_unipc_is_diffusers(monkeypatch, schedule, chain, order):
     states = sampler.trajectory(Replay(schedule, estimates), x, STEPS)
     for i, (state, x0) in enumerate(zip(states, estimates, strict=True)):
         x = theirs.step(x0, theirs.timesteps[i], x).prev_sample
-        close(state.x, x)
+        assert_near(state.x, x)
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ def test_deis_is_diffusers(monkeypatch, order):
     states = list(DEIS(order=order).trajectory(Replay(schedule, estimates), x, STEPS))
     for i in range(STEPS - 1):
         x = theirs.step(estimates[i], theirs.timesteps[i], x).prev_sample
-        close(states[i].x, x)
+        assert_near(states[i].x, x)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), Rectified(), Rectified(shift=3.0)])
@@ -358,7 +358,7 @@ def test_ipndm_is_diffusers(monkeypatch, schedule):
         slope = (y / theirs.alphas[i] - x0) / u[i]
         output = (slope - y * theirs.betas[i]) / theirs.alphas[i]  # from which they make e
         y = theirs.step(output, theirs.timesteps[i], y).prev_sample
-        close(state.x, size[i + 1] * y / theirs.alphas[i + 1])
+        assert_near(state.x, size[i + 1] * y / theirs.alphas[i + 1])
 
 
 # The protocol
@@ -391,7 +391,7 @@ def test_ten_steps_beat_euler(sampler, rng):
 def test_first_order_predicts_as_ddim(sampler):
     model = Mixture(Cosine())
     x = noise(generators(0), (1, 4, 4), torch.float64)
-    close(sampler.step(model, x, 0.7, 0.6, ())[0], DDIM().step(model, x, 0.7, 0.6, ())[0])
+    assert_near(sampler.step(model, x, 0.7, 0.6, ())[0], DDIM().step(model, x, 0.7, 0.6, ())[0])
 
 
 @pytest.mark.parametrize(
@@ -427,12 +427,12 @@ def test_the_order_falls_before_data_only():
             runs[type(sampler), stop] = [state.x for state in walk]
     for stop in (0.0, 0.1):
         for i in (0, 1):  # while the past is short, all of them are lower
-            close(runs[DPMPP3M, stop][i], runs[DPMPP2M, stop][i])
-        close(runs[DPMPP3M, stop][0], runs[UniPC, stop][0])
+            assert_near(runs[DPMPP3M, stop][i], runs[DPMPP2M, stop][i])
+        assert_near(runs[DPMPP3M, stop][0], runs[UniPC, stop][0])
     assert DPMPP3M().ending(2) == DPMPP2M()
     assert DPMPP3M(grid=Karras()).ending(3) == DPMPP3M(grid=Karras())
     assert [UniPC().ending(left).order for left in (9, 3, 2, 1)] == [3, 3, 2, 1]
-    close(runs[DPMPP3M, 0.0][2], runs[DPMPP2M, 0.0][2])
+    assert_near(runs[DPMPP3M, 0.0][2], runs[DPMPP2M, 0.0][2])
     assert not torch.allclose(runs[DPMPP3M, 0.1][2], runs[DPMPP2M, 0.1][2], atol=1e-3)
 
 

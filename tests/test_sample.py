@@ -183,7 +183,7 @@ SAMPLE = {"prediction_type": "sample", "timestep_spacing": "trailing"}
 STEPS = 20
 
 
-def _compare(scheduler: object, sampler: object, schedule: Schedule, draw: bool) -> None:
+def assert_agrees(scheduler: object, sampler: object, schedule: Schedule, draw: bool) -> None:
     """Run both on fixed estimates of x_0; diffusers' state is x for VP and x/α for Euler."""
     scheduler.set_timesteps(STEPS)
     generator = torch.Generator().manual_seed(3)
@@ -219,14 +219,14 @@ def test_ddpm_is_diffusers(monkeypatch):
     theirs = scheduler_of(
         monkeypatch, "scheduling_ddpm", "DDPMScheduler", **CHAIN, **SAMPLE, clip_sample=False
     )
-    _compare(theirs, DDPM(grid=Trailing()), LinearBeta(), draw=True)
+    assert_agrees(theirs, DDPM(grid=Trailing()), LinearBeta(), draw=True)
 
 
 def test_ddim_is_diffusers(monkeypatch):
     theirs = scheduler_of(
         monkeypatch, "scheduling_ddim", "DDIMScheduler", **CHAIN, **SAMPLE, clip_sample=False
     )
-    _compare(theirs, DDIM(grid=Trailing()), LinearBeta(), draw=False)
+    assert_agrees(theirs, DDIM(grid=Trailing()), LinearBeta(), draw=False)
 
 
 def test_ddim_with_noise_is_diffusers(monkeypatch):
@@ -235,7 +235,7 @@ def test_ddim_with_noise_is_diffusers(monkeypatch):
     )
     step = theirs.step
     monkeypatch.setattr(theirs, "step", lambda *a, **k: step(*a, eta=0.7, **k))
-    _compare(theirs, DDIM(grid=Trailing(), eta=0.7), LinearBeta(), draw=True)
+    assert_agrees(theirs, DDIM(grid=Trailing(), eta=0.7), LinearBeta(), draw=True)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_dpm_solver_pp_2m_is_diffusers(monkeypatch, schedule, chain):
         solver_type="midpoint",
         final_sigmas_type="zero",
     )
-    _compare(theirs, DPMPP2M(grid=Trailing()), schedule, draw=False)
+    assert_agrees(theirs, DPMPP2M(grid=Trailing()), schedule, draw=False)
 
 
 def test_euler_is_diffusers(monkeypatch):

@@ -18,7 +18,7 @@ SUM = """(index) => { const canvas = document.querySelectorAll('canvas[data-shee
 def visit(context, suite):
     """The page, its figures drawn, with every error of its scripts noted."""
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.faults, page.asked = [], []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("request", lambda request: _local(page, suite, request.url))
@@ -86,6 +86,17 @@ def test_a_visit(visit, tmp_path) -> None:
     visit.set_input_files("#gk-noise-picture input[type=file]", tmp_path / "white.png")
     slide(visit, 0)
     visit.wait_for_function(f"({SUM})(0) > 254")
+
+    # And back to a scene: another one, then the one of a seed.
+    seed = visit.input_value("#gk-noise-picture input[type=number]")
+    visit.click("#gk-noise-picture button:has-text('Another scene')")
+    visit.wait_for_function(f"({SUM})(0) < 250")
+    assert visit.input_value("#gk-noise-picture input[type=number]") != seed
+    Image.new("RGB", (100, 200), "white").save(tmp_path / "tall.png")
+    visit.set_input_files("#gk-noise-picture input[type=file]", tmp_path / "tall.png")
+    visit.wait_for_function(f"({SUM})(0) > 254")
+    visit.fill("#gk-noise-picture input[type=number]", seed)
+    visit.wait_for_function(f"({SUM})(0) < 250")
 
     # What is behind the figures.
     curves = save(visit, "a[data-file=curves]", tmp_path).read_text().splitlines()

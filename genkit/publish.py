@@ -16,6 +16,7 @@ from pathlib import Path
 from genkit.data.picturebook.scene import VERSION
 from genkit.evaluate import Draw, Report, evaluate
 from genkit.model import Model
+from genkit.models.diffusion import PixelDiffusion
 from genkit.recipe import Recipe
 from genkit.runtime import probe
 from genkit.store import existing
@@ -146,11 +147,19 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         "Recipe": f"`genkit/recipes/{recipe.name}.py`: `python -m genkit train {recipe.name}`",
         "Settings": ", ".join(scalars),
         "Parameters": f"{parameters:,}",
+        **_sampler(recipe.name, model),
         "Training time": f"{60 * hours:.0f} minutes of wall-clock time",
         "Machine": machine,
         "Stored as": str(recipe.dtype).removeprefix("torch."),
     }
     return "\n".join(f"- {key}: {value}." for key, value in facts.items())
+
+
+def _sampler(name: str, model: Model) -> dict[str, str]:
+    if not isinstance(model, PixelDiffusion):
+        return {}
+    found = f"python -m benchmarks.samplers --name {name}"
+    return {"Sampler": f"`{model.sampler}`, the best of all at ten evaluations (`{found}`)"}
 
 
 def _time(log: Path) -> float:

@@ -16,7 +16,7 @@ from jaxtyping import config
 from scipy import stats
 from torch import Tensor, nn
 
-from genkit import objectives
+from genkit import hub, objectives
 from genkit.data.picturebook.scene import GROUNDS, TIMES, Scene
 from genkit.data.picturebook.source import label_tensor
 from genkit.diffusion.denoise import Denoiser, Denoises, Epsilon, V
@@ -559,3 +559,18 @@ def test_the_networks_share_one_noise():
         for model in (module.RECIPE.model() for module in modules)
     }
     assert schedules == {LinearBeta()}
+
+
+def test_guided_diffusion_begins_as_ddpm():
+    """Its mean is that of the checkpoint it starts from; its variance is half-way, in ln Σ."""
+    first = hub.load("book32_ddpm")
+    learned = importlib.import_module("genkit.recipes.book32_guided").RECIPE.model()
+    x, t = torch.randn(3, 3, 32, 32), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    cond = first.condition(["sea, night", None, "snow, dawn"])
+    answer = learned.denoiser(x, t, cond)
+    assert answer.mean.equal(first.denoiser(x, t, cond).mean)
+    _, give, narrow = posterior(LinearBeta()(t), earlier(LinearBeta(), t))
+    wide = give.square() * LinearBeta()(t)[1].square() + narrow
+    step = narrow + (give * answer.std.mean(dim=(1, 2, 3))).square()
+    torch.testing.assert_close(step[1:], (narrow * wide).sqrt()[1:], rtol=1e-4, atol=0)
+    assert learned.sampler == first.sampler

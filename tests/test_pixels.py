@@ -42,6 +42,7 @@ def models(monkeypatch) -> dict[str, torch.nn.Module]:
     for model in known.values():
         model.eval().requires_grad_(False)
     monkeypatch.setattr(pixels, "exact", known.__getitem__)
+    monkeypatch.setattr(pixels, "STEPS", 2)
     return known
 
 

@@ -92,9 +92,9 @@ def test_the_jump_and_the_chain_agree_with_theory_and_with_each_other() -> None:
 
 
 def test_both_schedules_get_the_same_noise(explorer) -> None:
-    same = explorer._half(explorer._picture(5, None), small("cosine"), 5, "uniform", 4)[0]
-    other = explorer._half(explorer._picture(5, None), small("linear"), 5, "uniform", 4)[0]
-    x0 = explorer._picture(5, None)
+    same = explorer._half(explorer.picture(5, None), small("cosine"), 5, "uniform", 4)[0]
+    other = explorer._half(explorer.picture(5, None), small("linear"), 5, "uniform", 4)[0]
+    x0 = explorer.picture(5, None)
     noises = [(h.frames[12] - h.at.alpha[24] * x0) / h.at.sigma[24] for h in (same, other)]
     np.testing.assert_allclose(*noises, atol=1e-12)
     assert same.histograms[-1].sum() * 7 / 56 == pytest.approx(1, abs=2e-3)

@@ -164,7 +164,7 @@
       place.innerHTML = answer.live[side][index][name];
     });
     each("[data-histogram]", (path) => bars(path, answer.histograms[path.dataset.histogram][index]));
-    each(".gk-now", (line) => {
+    each("#gk-noise-figures .gk-now", (line) => {
       const chart = line.ownerSVGElement.dataset;
       const x = Number(chart.left) + Number(chart.span) * index / Number(slider().max);
       line.setAttribute("x1", x);
@@ -229,4 +229,82 @@
     if (button) { slider().value = button.dataset.to; move(); }
   });
   window.genkit.noise = { show, kind };
+})();
+
+// The section 'bound' of that page: an answer grows while the model is asked; the last one holds
+// every time, among which the section's own slider chooses.
+(() => {
+  const COLUMNS = 5; // pictures in a row of a sheet
+  const first = new Map(); // what stood in a place before an answer came
+  let sheets = {};
+  let answer = null;
+  let latest = 0;
+
+  const slider = () => document.getElementById("gk-bound-time");
+  const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
+  const picture = (url) => { const image = new Image(); image.src = url; return image.decode().then(() => image); };
+
+  function put(name, html) {
+    each(`[data-part="bound.${name}"]`, (place) => {
+      if (!first.has(place)) first.set(place, place.innerHTML);
+      place.innerHTML = html;
+    });
+  }
+
+  function draw(canvas, sheet, column, row) {
+    const size = canvas.width;
+    const brush = canvas.getContext("2d");
+    brush.clearRect(0, 0, size, size);
+    if (sheet) brush.drawImage(sheet, column * size, row * size, size, size, 0, 0, size, size);
+  }
+
+  // Everything that depends on the time.
+  function move() {
+    const index = Number(slider().value);
+    each("#gk-bound-figures .gk-now", (line) => {
+      const chart = line.ownerSVGElement.dataset;
+      const x = Number(chart.left) + Number(chart.span) * index / Number(slider().max);
+      line.setAttribute("x1", x);
+      line.setAttribute("x2", x);
+    });
+    if (!answer?.live) return;
+    for (const [name, html] of Object.entries(answer.live[index])) put(name, html);
+    each("canvas[data-bound-sheet]", (canvas) => {
+      draw(canvas, sheets[canvas.dataset.boundSheet], index % COLUMNS, Math.floor(index / COLUMNS));
+    });
+    each("canvas[data-bound-film]", (canvas) => {
+      const step = Number(canvas.dataset.boundFilm);
+      const shown = step < answer.film[index];
+      canvas.classList.toggle("gk-none", !shown);
+      draw(canvas, shown && sheets.film, step, index);
+    });
+  }
+
+  async function show(text) {
+    if (!text) return;
+    const turn = latest += 1;
+    const next = JSON.parse(text);
+    const names = Object.keys(next.sheets || {});
+    const images = await Promise.all(names.map((name) => picture(next.sheets[name])));
+    if (turn !== latest) return; // a later answer has come meanwhile, or another run
+    sheets = Object.fromEntries(names.map((name, i) => [name, images[i]]));
+    answer = next;
+    if (!Object.keys(next.slots).length) empty();
+    for (const [name, html] of Object.entries(next.slots)) put(name, html);
+    each("#gk-bound-figures a[data-save]", (link) => {
+      const file = next.files?.[link.dataset.save];
+      link.hidden = !file;
+      if (file) { link.href = file.url; link.download = file.name; }
+    });
+    move();
+  }
+
+  // A new run begins with empty places.
+  function empty() {
+    first.forEach((html, place) => { place.innerHTML = html; });
+    each("canvas[data-bound-sheet], canvas[data-bound-film]", (canvas) => draw(canvas, null));
+  }
+
+  document.addEventListener("input", (event) => { if (event.target.id === "gk-bound-time") move(); });
+  window.genkit.bound = { show };
 })();

@@ -8,14 +8,25 @@ receipt. Nothing is written to disk, and the grid keeps its places from the firs
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
 from apps.text import LANGUAGES, Pair, both
 
-__all__ = ["Card", "Mark", "grid", "jpeg_url", "png_url", "progress", "verdict"]
+__all__ = [
+    "Card",
+    "Mark",
+    "grid",
+    "jpeg_url",
+    "png_url",
+    "progress",
+    "table_file",
+    "text_file",
+    "verdict",
+]
 
 PREVIEW_QUALITY = 85
 
@@ -77,6 +88,18 @@ def png_url(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
+def table_file(name: str, columns: str, rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """{name, address} of a table as a CSV file: the line of its columns, then its rows."""
+    lines = [columns, *(",".join(map(_cell, row)) for row in rows)]
+    return text_file(name, "text/csv", "\n".join(lines) + "\n")
+
+
+def text_file(name: str, kind: str, text: str) -> dict[str, str]:
+    """{name, address} of a text as a file of this media type."""
+    data = base64.b64encode(text.encode()).decode("ascii")
+    return {"name": name, "url": f"data:{kind};base64,{data}"}
+
+
 def verdict(file: Image.Image, again: Image.Image, sentences: Sequence[str]) -> str:
     """The picture of a receipt beside the one that was drawn again, and what follows."""
     sides = ((jpeg_url(file), both("verify.file")), (jpeg_url(again), both("verify.again")))
@@ -86,6 +109,10 @@ def verdict(file: Image.Image, again: Image.Image, sentences: Sequence[str]) -> 
     )
     lines = "".join(f"<li>{sentence}</li>" for sentence in sentences)
     return f'<div class="gk-verdict">{pictures}<ul>{lines}</ul></div>'
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _blank() -> str:

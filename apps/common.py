@@ -11,11 +11,13 @@ import html
 import json
 import logging
 import threading
+import time
+from collections import abc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -44,9 +46,11 @@ __all__ = [
     "header",
     "html_part",
     "refusals",
+    "timed",
     "told",
 ]
 
+T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 
@@ -216,6 +220,20 @@ def follow(blocks: gr.Blocks, words: Words, language: gr.Radio) -> None:
     start = f"() => {{ const titles = {titles}; const code = genkit.language();"
     start += " return genkit.speak(code, titles[code]); }"
     blocks.load(fn=None, outputs=[language], js=start, **private)
+
+
+def timed(events: abc.Generator[T]) -> Iterator[T]:
+    """The events of a heavy function, within the wall clock; closed with the one who reads them.
+
+    Raises:
+        Refused: They take longer than `WALL_CLOCK` seconds.
+    """
+    end = time.monotonic() + WALL_CLOCK
+    with closing(events):
+        for event in events:
+            yield event
+            if time.monotonic() > end:
+                raise Refused("error.time", limit=int(WALL_CLOCK))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ then scrubs through the times without asking again (`genkit.noise` in `static/pa
 Every value is checked, whoever sends it; the page tells a refusal in its place, as one types.
 """
 
-import base64
 import json
 import math
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import torch
 from PIL import Image
 
 from apps import upload
-from apps.cards import jpeg_url
+from apps.cards import jpeg_url, table_file, text_file
 from apps.common import Studio, refusals, told
 from apps.figure import BINS, RANGE, Curve, chart, histogram
 from apps.forward import (
@@ -38,7 +37,7 @@ from apps.forward import (
     walk,
 )
 from apps.settings import LIMITS, Refused, check_language, draw_seed
-from apps.text import LANGUAGES, Pair, both
+from apps.text import Pair, both, number, spans
 from genkit.data.picturebook import Scene
 from genkit.diffusion.exchange import to_diffusers
 
@@ -240,9 +239,9 @@ def _end(half: Half) -> str:
         return f'<p class="gk-end gk-fine">{both("noise.end.zero", letter=letter)}</p>'
     numbers = {
         "letter": letter,
-        "alpha": _number(alpha),
-        "snr": _number((alpha / sigma) ** 2),
-        "shift": _number(half.shift, 2),
+        "alpha": number(alpha),
+        "snr": number((alpha / sigma) ** 2),
+        "shift": number(half.shift, 2),
     }
     if half.shift < TOLD:
         return f'<p class="gk-end gk-fine">{both("noise.end.hidden", **numbers)}</p>'
@@ -269,18 +268,18 @@ def _live(half: Half) -> list[dict[str, str]]:
         bits = half.bits[index]
         row = {
             "k": Pair(str(k), str(k)),
-            "alpha": _number(at.alpha[k]),
-            "sigma": _number(at.sigma[k]),
-            "beta": _number(at.beta[k]),
-            "snr": _number(at.log_snr[k]),
-            "bits": _number(bits),
-            "each": _number(bits / dimensions),
-            "apart": _number(walked.apart[index], 2),
+            "alpha": number(at.alpha[k]),
+            "sigma": number(at.sigma[k]),
+            "beta": number(at.beta[k]),
+            "snr": number(at.log_snr[k]),
+            "bits": number(bits),
+            "each": number(bits / dimensions),
+            "apart": number(walked.apart[index], 2),
         }
         for name in ("slope", "mean", "noise"):
             jump, chain = getattr(walked, name)[:, index]
-            row |= {f"{name}-jump": _number(jump), f"{name}-chain": _number(chain)}
-        rows.append({name: _spans(value) for name, value in row.items()})
+            row |= {f"{name}-jump": number(jump), f"{name}-chain": number(chain)}
+        rows.append({name: spans(value) for name, value in row.items()})
     return rows
 
 
@@ -303,14 +302,13 @@ def _files(halves: Sequence[Half]) -> dict[str, dict[str, str]]:
             tables["chain"].append((letter, k, *theory, *pairs, *rest))
     files = {}
     for name, rows in tables.items():
-        lines = [COLUMNS[name], *(",".join(map(_cell, row)) for row in rows)]
-        files[name] = _file(f"noise-{name}.csv", "text/csv", "\n".join(lines) + "\n")
+        files[name] = table_file(f"noise-{name}.csv", COLUMNS[name], rows)
     for half in halves:
         config, _ = _exchange(half.side)
         if config is not None:
             text = json.dumps(config, indent=2) + "\n"
             name = f"diffusers-{half.side.letter}"
-            files[name] = _file("scheduler_config.json", "application/json", text)
+            files[name] = text_file("scheduler_config.json", "application/json", text)
     return files
 
 
@@ -321,15 +319,6 @@ COLUMNS = {
     "chain": "schedule,k,alpha,sigma,slope_jump,slope_chain,mean_jump,mean_chain,noise_jump,"
     "noise_chain,largest_difference,kl_bits",
 }
-
-
-def _file(name: str, kind: str, text: str) -> dict[str, str]:
-    data = base64.b64encode(text.encode()).decode("ascii")
-    return {"name": name, "url": f"data:{kind};base64,{data}"}
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(half: Half) -> dict[str, Any]:
@@ -368,26 +357,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _number(value: float, digits: int = 4) -> Pair:
-    """A number of a few digits as each language writes it: 0.5, 3.2·10⁻⁵ and 0,5, 3,2·10⁻⁵."""
-    if math.isnan(value):
-        return Pair("–", "–")
-    if math.isinf(value):
-        return Pair(*(["∞" if value > 0 else "−∞"] * 2))
-    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    power = int(exponent)
-    if value and not -4 <= power < 6:
-        raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        text = f"{mantissa}·10{raised}"
-    else:
-        text = f"{value:.{max(digits - 1 - power, 0) if abs(value) >= 1 else digits}f}"
-    text = text.replace("-", "−")
-    return Pair(text, text.replace(".", ","))
-
-
-def _spans(value: Pair) -> str:
-    if value.english == value.vietnamese:
-        return value.english
-    return "".join(f'<span lang="{one}">{value[one]}</span>' for one in LANGUAGES)

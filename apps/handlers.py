@@ -11,7 +11,6 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from PIL import Image
 import genkit
 from apps import cards, receipt
 from apps.cards import Card, Mark
-from apps.common import WALL_CLOCK, Studio, refusals, told
+from apps.common import Studio, refusals, timed, told
 from apps.settings import (
     DEFAULTS,
     NAMES,
@@ -211,12 +210,7 @@ class Desk:
 
     def _events(self, work: Work) -> Iterator[Preview | Picture]:
         """The events of a request, within the wall clock; closed with the one who reads them."""
-        end = time.monotonic() + WALL_CLOCK
-        with closing(self._paint(work.settings, work.seeds)) as events:
-            for event in events:
-                yield event
-                if time.monotonic() > end:
-                    raise Refused("error.time", limit=int(WALL_CLOCK))
+        yield from timed(self._paint(work.settings, work.seeds))
 
     def _frames(self, work: Work) -> Iterator[tuple[str, list[Card]]]:
         """(status, places) after every step: the same places from the first to the last."""

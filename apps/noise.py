@@ -10,16 +10,16 @@ puts them in and answers the slider alone.
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
-from apps import Page
+from apps import Page, race, steer
 from apps.common import LIGHT, Studio, follow, footer, header, html_part
 from apps.explorer import LETTERS, Explorer
 from apps.forward import FRAMES, GRIDS, KINDS
+from apps.section import formula
 from apps.text import Words, both
 
 __all__ = ["page"]
@@ -57,6 +57,10 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     html_part(_sections(), elem_id="gk-noise-figures")
     answer = html_part("", elem_id="gk-noise-answer")
     _events(blocks, explorer, language, parts, sides, (picture, answer, note))
+    html_part(f"<h1>{both('noise.back.title')}</h1><p>{both('noise.back.lead')}</p>",
+              elem_id="gk-noise-back")  # fmt: skip
+    race.section(words, studio, language)
+    steer.section(words, studio, language)
     footer()
     follow(blocks, words, language)
 
@@ -206,7 +210,7 @@ def _stage() -> str:
 def _sections() -> str:
     """One section for each figure: the figure, what it says now, what it means, its data."""
     charts = "".join(
-        f'<figure><figcaption>{_formula(symbol)}</figcaption><div class="gk-place" '
+        f'<figure><figcaption>{formula(symbol)}</figcaption><div class="gk-place" '
         f'data-slot="chart-{name}"></div></figure>'
         for name, symbol in SYMBOLS.items()
     )
@@ -227,11 +231,11 @@ def _sections() -> str:
 
 
 def _section(name: str, figure: str, now: str, *files: str, after: str = "") -> str:
-    why = _formula(both(f"noise.{name}.why", **_live("alpha", "sigma", "bits")))
+    why = formula(both(f"noise.{name}.why", **_live("alpha", "sigma", "bits")))
     links = "".join(_link(file, f"noise.csv.{file}") for file in files)
     return (
         f'<section id="gk-section-{name}"><div class="gk-figure">{figure}</div>'
-        f"<div class='gk-text'><h2>{both(f'noise.{name}.title')}</h2><p>{_formula(now)}</p>{after}"
+        f"<div class='gk-text'><h2>{both(f'noise.{name}.title')}</h2><p>{formula(now)}</p>{after}"
         f"<details><summary>{both('noise.why')}</summary><p>{why}</p></details>"
         f'<p class="gk-files">{links}</p></div></section>'
     )
@@ -242,7 +246,7 @@ def _chain() -> str:
     tables = []
     for one in LETTERS:
         rows = "".join(
-            f"<tr><th>{_formula(both(f'noise.measure.{name}'))}</th><td>{theory}</td>"
+            f"<tr><th>{formula(both(f'noise.measure.{name}'))}</th><td>{theory}</td>"
             f'<td data-live="{one}.{name}-jump"></td><td data-live="{one}.{name}-chain"></td></tr>'
             for name, theory in (
                 ("slope", f'<span data-live="{one}.alpha"></span>'),
@@ -290,17 +294,6 @@ def _canvas(sheet: str, size: int) -> str:
 
 def _link(file: str, key: str) -> str:
     return f'<a class="gk-save" data-file="{file}" download>{both(key)}</a>'
-
-
-def _formula(html: str) -> str:
-    """Letters with an index, as x_k or x_(k−1), in the way that they are printed."""
-    return re.sub(
-        r"(?<![\w.-])([A-Za-zα-ωᾱ])_(max|[0-9A-Za-z](?![0-9A-Za-z])|\(\w−1\))", _index, html
-    )
-
-
-def _index(match: re.Match[str]) -> str:
-    return f"<i>{match[1]}</i><sub>{match[2].strip('()')}</sub>"
 
 
 if __name__ == "__main__":

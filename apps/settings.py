@@ -26,7 +26,9 @@ __all__ = [
     "SHORT",
     "Refused",
     "Settings",
+    "argument",
     "check",
+    "check_choice",
     "check_language",
     "check_pieces",
     "check_side",
@@ -113,7 +115,7 @@ def check(values: Mapping[str, Any], samplers: Sequence[str]) -> Settings:
         randomize_seed=_flag("randomize_seed", values["randomize_seed"]),
         guidance_scale=_real("guidance_scale", values["guidance_scale"]),
         num_inference_steps=_whole("num_inference_steps", values["num_inference_steps"]),
-        sampler=_choice("sampler", values["sampler"], samplers),
+        sampler=check_choice("sampler", values["sampler"], samplers),
     )
 
 
@@ -141,13 +143,21 @@ def draw_seed() -> int:
 
 def check_language(language: Any) -> str:
     """The language, if the pages speak it."""
-    return _choice("language", language, tuple(LANGUAGES))
+    return check_choice("language", language, tuple(LANGUAGES))
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """One of these names."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(choices)
+        raise Refused("error.choice", name=argument(name), value=shown(value), choices=listed)
+    return value
 
 
 def check_text(name: str, value: Any) -> str:
     """A prompt: a string, NFC, blanks collapsed, no control characters, not too long."""
     if not isinstance(value, str):
-        raise Refused("error.type", name=_label(name), value=shown(value))
+        raise Refused("error.type", name=argument(name), value=shown(value))
     if len(value) > 4 * MAX_CHARACTERS:  # normalising takes time that grows with the square
         raise _long(name, len(value))
     text = " ".join(unicodedata.normalize("NFC", value).split())
@@ -156,7 +166,7 @@ def check_text(name: str, value: Any) -> str:
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             code = f"U+{ord(character):04X}"
-            raise Refused("error.control", name=_label(name), value=code)
+            raise Refused("error.control", name=argument(name), value=code)
     return text
 
 
@@ -173,7 +183,7 @@ def check_pieces(settings: Settings, count: Callable[[str], tuple[int, int]]) ->
     for name in ("prompt", "negative_prompt"):
         pieces, limit = count(getattr(settings, name))
         if pieces > limit:
-            raise Refused("error.pieces", name=_label(name), value=pieces, limit=limit)
+            raise Refused("error.pieces", name=argument(name), value=pieces, limit=limit)
 
 
 def check_side(name: str, value: Any, size: int) -> None:
@@ -184,14 +194,14 @@ def check_side(name: str, value: Any, size: int) -> None:
 
 
 def _long(name: str, length: int) -> Refused:
-    return Refused("error.long", name=_label(name), value=length, limit=MAX_CHARACTERS)
+    return Refused("error.long", name=argument(name), value=length, limit=MAX_CHARACTERS)
 
 
 def _whole(name: str, value: Any) -> int:
     number = _number(name, value)
     low, high = LIMITS[name]
     if number != math.floor(number) or not low <= number <= high:
-        raise Refused("error.whole", name=_label(name), value=shown(value), low=low, high=high)
+        raise Refused("error.whole", name=argument(name), value=shown(value), low=low, high=high)
     return int(number)
 
 
@@ -199,7 +209,7 @@ def _real(name: str, value: Any) -> float:
     number = _number(name, value)
     low, high = LIMITS[name]
     if not low <= number <= high:
-        raise Refused("error.range", name=_label(name), value=shown(value), low=low, high=high)
+        raise Refused("error.range", name=argument(name), value=shown(value), low=low, high=high)
     return float(number)
 
 
@@ -208,24 +218,17 @@ def _number(name: str, value: Any) -> int | float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (isinstance(value, float) and not math.isfinite(value)):
         low, high = LIMITS[name]
-        raise Refused("error.number", name=_label(name), value=shown(value), low=low, high=high)
+        raise Refused("error.number", name=argument(name), value=shown(value), low=low, high=high)
     return value
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Refused("error.flag", name=_label(name), value=shown(value))
+        raise Refused("error.flag", name=argument(name), value=shown(value))
     return value
 
 
-def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        listed = ", ".join(choices)
-        raise Refused("error.choice", name=_label(name), value=shown(value), choices=listed)
-    return value
-
-
-def _label(name: str) -> Pair:
+def argument(name: str) -> Pair:
     """The name for a sentence; an API client reads the argument's name beside it."""
     return Pair(*(f"{locale(language)[f'name.{name}']} ({name})" for language in LANGUAGES))
 

@@ -12,6 +12,7 @@ itself a text of two languages is a `Pair`.
 import functools
 import html
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from gradio.components import Component
 
-__all__ = ["LANGUAGES", "Pair", "Words", "both", "locale", "pick", "say"]
+__all__ = ["LANGUAGES", "Pair", "Words", "both", "locale", "number", "pick", "say", "spans"]
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "vi": "Tiếng Việt"}
 """Each language and its own name, the default first."""
@@ -68,6 +69,30 @@ def pick(value: Any, language: str) -> Any:
     return value[language] if isinstance(value, Pair) else value
 
 
+def number(value: float, digits: int = 4) -> Pair:
+    """A number of a few digits as each language writes it: 0.5, 3.2·10⁻⁵ and 0,5, 3,2·10⁻⁵."""
+    if math.isnan(value):
+        return Pair("–", "–")
+    if math.isinf(value):
+        return Pair(*(["∞" if value > 0 else "−∞"] * 2))
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    power = int(exponent)
+    if value and not -4 <= power < 6:
+        raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        text = f"{mantissa}·10{raised}"
+    else:
+        text = f"{value:.{max(digits - 1 - power, 0) if abs(value) >= 1 else digits}f}"
+    text = text.replace("-", "−")
+    return Pair(text, text.replace(".", ","))
+
+
+def spans(value: Pair) -> str:
+    """A pair as HTML, of which the page shows one side."""
+    if value.english == value.vietnamese:
+        return value.english
+    return "".join(f'<span lang="{one}">{value[one]}</span>' for one in LANGUAGES)
+
+
 def _isolated(value: Any) -> Any:
     # <bdi>: a right-to-left word of a prompt must not turn the sentence around it.
     return f"<bdi>{html.escape(value)}</bdi>" if isinstance(value, str) else value
@@ -83,21 +108,32 @@ class Words:
     def __init__(self) -> None:
         self.components: list[Component] = []
         self._keys: list[str] = []
+        self._choices: list[list[tuple[Pair, Any]]] = []
 
     def add(self, kind: type[C], key: str, **options: Any) -> C:
         """A component of this kind with the texts `<key>.label`, `<key>.info`, … of the locale.
 
-        Its id in the page is gk-<key>, dots replaced by dashes.
+        Its id in the page is gk-<key>, dots replaced by dashes. Choices whose names are pairs
+        follow the language, too.
         """
         options.setdefault("elem_id", element(key))
+        choices = [one for one in options.get("choices", ()) if isinstance(one[0], Pair)]
+        if choices:
+            options["choices"] = _chosen(choices, "en")
         component = kind(**_texts(key, "en"), **options)
         self.components.append(component)
         self._keys.append(key)
+        self._choices.append(choices)
         return component
 
     def updates(self, language: str) -> list[dict[str, Any]]:
         """One update per component, as the browser understands it."""
-        return [{"__type__": "update"} | _texts(key, language) for key in self._keys]
+        return [
+            {"__type__": "update"}
+            | _texts(key, language)
+            | ({"choices": _chosen(choices, language)} if choices else {})
+            for key, choices in zip(self._keys, self._choices)
+        ]
 
     def titles(self, language: str) -> dict[str, str]:
         """Element id -> one-line help of the controls that have no place for it (buttons)."""
@@ -114,3 +150,7 @@ def element(key: str) -> str:
 def _texts(key: str, language: str) -> dict[str, str]:
     texts = locale(language)
     return {p: texts[f"{key}.{p}"] for p in PROPERTIES if f"{key}.{p}" in texts}
+
+
+def _chosen(choices: list[tuple[Pair, Any]], language: str) -> list[tuple[str, Any]]:
+    return [(name[language], value) for name, value in choices]

@@ -4,6 +4,7 @@ It draws the scene of each seed out of noise, one blend a step; a prompt of the 
 it understands is not needed. `delay` seconds pass at every step, so that a test can stop it.
 """
 
+import functools
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,16 @@ from PIL import Image
 
 from apps.common import Studio
 from genkit.data.picturebook import Scene
+from genkit.diffusion.denoise import Denoiser, Epsilon
+from genkit.diffusion.schedule import LinearBeta
+from genkit.diffusion.variance import LearnedVariance
 from genkit.generate import Picture, Preview
+from genkit.model import Model
+from genkit.models.classifier import NoisyClassifier
+from genkit.models.diffusion import PixelDiffusion, PixelUNet
 from genkit.runtime import Runtime
 
-__all__ = ["SAMPLERS", "FakeTextToImage", "fake_studio"]
+__all__ = ["SAMPLERS", "FakeTextToImage", "fake_studio", "tiny_model"]
 
 SAMPLERS = ("dpm++2m", "ddim", "euler")
 
@@ -70,7 +77,26 @@ def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -
     def read(images: Sequence[Image.Image]) -> Sequence[Scene]:
         return [(scenes or [Scene.random(7)])[i % len(scenes or [0])] for i in range(len(images))]
 
-    return Studio(lambda: model, lambda: read, SAMPLERS)
+    return Studio(lambda: model, lambda: read, SAMPLERS, load_model=tiny_model)
+
+
+@functools.cache
+def tiny_model(name: str) -> Model:
+    """A model of 32² pictures with the interfaces of this checkpoint, and weights of chance."""
+    torch.manual_seed(0)
+    small = {"channels": (16, 16, 16), "blocks": (1, 1, 1), "heads": 1, "dim": 16}
+    if name == "book32_classifier":
+        model = NoisyClassifier(LinearBeta(), **small)
+    elif name == "book32_guided":
+        model = PixelDiffusion(LearnedVariance(PixelUNet(out=6, **small), LinearBeta(), Epsilon()))
+    elif name == "book32_ddpm":
+        model = PixelDiffusion(Denoiser(PixelUNet(**small), LinearBeta(), Epsilon()))
+    else:
+        raise ValueError(f"there is no checkpoint {name!r}")
+    for values in model.parameters():
+        if not values.any():  # a fresh net says nothing
+            torch.nn.init.normal_(values, std=0.1)
+    return model.eval()
 
 
 def _noise(seed: int, size: int) -> Image.Image:

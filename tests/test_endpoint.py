@@ -52,7 +52,7 @@ def test_the_endpoint_draws_files_with_receipts(client) -> None:
 
 def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     info = client.view_api(return_format="dict", print_info=False)
-    assert sorted(info["named_endpoints"]) == ["/generate", "/noise"]
+    assert sorted(info["named_endpoints"]) == ["/generate", "/noise", "/race", "/steer"]
     assert not info["unnamed_endpoints"]
     endpoint = info["named_endpoints"]["/generate"]
     names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]

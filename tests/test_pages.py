@@ -15,7 +15,7 @@ from fake import SAMPLERS, FakeTextToImage, fake_studio
 from PIL import Image
 
 import apps
-from apps import cards, handlers
+from apps import cards, common, handlers
 from apps.cards import Card, Mark
 from apps.handlers import Desk
 from apps.settings import DEFAULTS, MAX_SEED, NAMES, Refused, check, check_text, known
@@ -70,7 +70,7 @@ def test_every_control_has_a_help() -> None:
     """A one-line help under the control, or where a button has no place for it, as its title."""
     texts = locale("en")
     for key in texts:
-        if key.endswith((".label", ".value")) and not key.startswith("advanced"):
+        if key.endswith((".label", ".value")) and not key.startswith(("advanced", "name.")):
             stem = key.rpartition(".")[0]
             assert f"{stem}.info" in texts or f"{stem}.title" in texts, key
 
@@ -215,7 +215,7 @@ def test_closing_the_handler_closes_the_model() -> None:
 
 
 def test_the_wall_clock_ends_a_job(monkeypatch) -> None:
-    monkeypatch.setattr(handlers, "WALL_CLOCK", 0.05)
+    monkeypatch.setattr(common, "WALL_CLOCK", 0.05)
     model = FakeTextToImage(delay=0.02)
     with pytest.raises(gr.Error, match="longer than the limit"):
         list(Desk(fake_studio(model)).draw("en", *values(num_inference_steps=100)))

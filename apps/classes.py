@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from apps.cards import png_url
+from apps.cards import jpeg_url, png_url
 from apps.settings import check_choice
 from apps.text import LANGUAGES, Pair, say
 from genkit.data.picturebook.source import to_uint8
@@ -49,21 +49,24 @@ def pixels(pictures: Float[Tensor, "B 3 H W"]) -> Iterator[Image.Image]:
         yield Image.fromarray(array)
 
 
-def sheet_url(rows: Sequence[Sequence[Image.Image | None]], size: int) -> str:
-    """Rows of pictures as one PNG; a place that is empty stays clear.
+def sheet_url(rows: Sequence[Sequence[Image.Image | None]], size: int, exact: bool = True) -> str:
+    """Rows of pictures as one data URL; a place without a picture is black.
 
     Args:
         rows: As many places in each row.
         size: Side of a picture.
+        exact: PNG, or a smaller JPEG for what is soon replaced.
     """
-    sheet = np.zeros((len(rows) * size, max(map(len, rows)) * size, 4), np.uint8)
+    sheet = np.zeros((len(rows) * size, max(map(len, rows)) * size, 3), np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             if picture is not None:
                 place = np.s_[i * size : (i + 1) * size, j * size : (j + 1) * size]
-                sheet[place] = np.asarray(picture.convert("RGBA"))
+                sheet[place] = np.asarray(picture)
+    if not exact:
+        return jpeg_url(Image.fromarray(sheet))
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(sheet).save(buffer, "PNG")
     return png_url(buffer.getvalue())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps import Page, bound
+from apps import Page, bound, race, steer
 from apps.common import LIGHT, Studio, follow, footer, header, html_part
 from apps.explorer import LETTERS, Explorer
 from apps.forward import FRAMES, GRIDS, KINDS
@@ -61,6 +61,8 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     back = f"<h2>{both('noise.back.title')}</h2><p>{both('noise.back.lead')}</p>"
     html_part(back, elem_id="gk-noise-back")
     bound.section(words, studio, language, picture, parts["seed"])
+    race.section(words, studio, language)
+    steer.section(words, studio, language)
     footer()
     follow(blocks, words, language)
 

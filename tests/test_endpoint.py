@@ -52,7 +52,8 @@ def test_the_endpoint_draws_files_with_receipts(client) -> None:
 
 def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     info = client.view_api(return_format="dict", print_info=False)
-    assert sorted(info["named_endpoints"]) == ["/bound", "/generate", "/noise"]
+    names = ["/bound", "/generate", "/noise", "/race", "/steer"]
+    assert sorted(info["named_endpoints"]) == names
     assert not info["unnamed_endpoints"]
     endpoint = info["named_endpoints"]["/generate"]
     names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]

@@ -308,3 +308,76 @@
   document.addEventListener("input", (event) => { if (event.target.id === "gk-bound-time") move(); });
   window.genkit.bound = { show };
 })();
+
+// The sections that run a model: a race of samplers, and a classifier that steers.
+(() => {
+  const picture = (url) => { const image = new Image(); image.src = url; return image.decode().then(() => image); };
+  const parts = (name) => document.querySelectorAll(`[data-part="${name}"]`);
+
+  // An answer holds all that is known so far; one that comes late is left out.
+  function section(name, draw) {
+    const state = { answer: null, sheet: null, latest: 0 };
+    state.root = () => document.getElementById(`gk-${name}`);
+    state.show = async (text) => {
+      if (!text) return;
+      const turn = state.latest += 1;
+      const next = JSON.parse(text);
+      const sheet = next.sheet ? await picture(next.sheet) : null;
+      if (turn !== state.latest || !state.root()) return;
+      [state.answer, state.sheet] = [next, sheet];
+      for (const [slot, html] of Object.entries(next.slots)) parts(slot).forEach((place) => { place.innerHTML = html; });
+      state.root().querySelectorAll("a[data-save]").forEach((link) => {
+        const file = next.files[link.dataset.save];
+        link.hidden = !file;
+        if (file) { link.href = file.url; link.download = file.name; }
+      });
+      draw(state);
+    };
+    state.draw = () => draw(state);
+    return state;
+  }
+
+  // The picture in a row and a column of the sheet, and what is written below it.
+  function tile(state, index, row, column, caption) {
+    const figure = state.root().querySelector(`[data-tile="${index}"]`);
+    const canvas = figure.querySelector("canvas");
+    const size = state.answer.size || canvas.width;
+    canvas.width = canvas.height = size; // also clears it
+    if (state.sheet && caption !== "") {
+      canvas.getContext("2d").drawImage(state.sheet, column * size, row * size, size, size, 0, 0, size, size);
+    }
+    figure.querySelector("figcaption > span").innerHTML = caption || "";
+  }
+
+  const race = section("race", (state) => {
+    const slider = document.getElementById("gk-race-count");
+    const { answer } = state;
+    slider.max = answer.columns.length - 1;
+    const column = Number(slider.value);
+    const count = String(answer.columns[column]);
+    parts("race.count").forEach((place) => { place.textContent = count; });
+    slider.setAttribute("aria-valuetext", count);
+    if (answer.says[column]) parts("race.now").forEach((place) => { place.innerHTML = answer.says[column]; });
+    tile(state, 0, 0, 0, state.sheet ? null : "");
+    for (let i = 1; i < 7; i += 1) {
+      const name = answer.names[i - 1] || "";
+      const figure = state.root().querySelector(`[data-tile="${i}"]`);
+      figure.querySelector("figcaption > b").innerHTML = name ? `<i class="gk-s${i}">●</i> ${name}` : "";
+      figure.classList.toggle("gk-empty", !name);
+      tile(state, i, i, column, name ? answer.captions[i - 1][column] : "");
+    }
+  });
+
+  const steer = section("steer", (state) => {
+    if (!state.sheet) return;
+    state.answer.captions.forEach((row, i) => row.forEach((caption, j) => tile(state, `${i}-${j}`, i, j, caption)));
+  });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "gk-race-count") return;
+    const columns = race.answer ? race.answer.columns : event.target.dataset.columns.split(",");
+    parts("race.count").forEach((place) => { place.textContent = columns[Number(event.target.value)]; });
+    if (race.answer) race.draw();
+  });
+  Object.assign(window.genkit, { race, steer });
+})();

@@ -34,12 +34,12 @@ from genkit.diffusion.grid import LogSNR
 from genkit.diffusion.guide import Clipped
 from genkit.diffusion.likelihood import Term, chain, terms
 from genkit.diffusion.sample import DPMPP2M, noise
-from genkit.diffusion.schedule import Schedule, spread
-from genkit.diffusion.variance import LearnedVariance, Narrow, Wide, deviation, posterior
-from genkit.distributions import Dirac, Distribution, Gaussian
+from genkit.diffusion.schedule import spread
+from genkit.diffusion.variance import LearnedVariance, Narrow, Replay, Wide, deviation, posterior
+from genkit.distributions import Distribution, Gaussian
 from genkit.models.diffusion import PixelDiffusion
 
-__all__ = ["FRAMES", "SHORT", "Findings", "Frame", "Replay", "Terms", "Widths", "examine"]
+__all__ = ["FRAMES", "SHORT", "Findings", "Frame", "Terms", "Widths", "examine"]
 
 FRAMES = 25
 """Times at which the picture is looked at: the steps of the chain next to 0, 1/24, …, 1."""
@@ -146,33 +146,6 @@ class Findings:
     coarse: Mapping[str, Terms] = field(default_factory=dict)
     widths: Widths | None = None
     frames: tuple[Frame, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """A denoiser that repeats what another one said about one picture, time by time.
-
-    Args:
-        denoiser: Whose times they are.
-        answers: What it said; other times are unknown.
-    """
-
-    denoiser: Denoises
-    answers: Answers
-    passes: int = 0
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    def __call__(
-        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
-    ) -> Distribution:
-        said = [self.answers[time] for time in t.tolist()]
-        mean = torch.cat([one.mean for one in said])
-        if all(isinstance(one, Gaussian) for one in said):
-            return Gaussian(mean, torch.cat([deviation(one) for one in said]))
-        return Dirac(mean)
 
 
 @dataclass(frozen=True, eq=False)

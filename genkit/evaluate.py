@@ -66,7 +66,7 @@ COUNTS: Mapping[str, int] = {
     "prompt-fidelity-held-out": 500,
     "frechet": 5000,
     "bound": 50,
-    "classes": 320,
+    "classes": 240,
 }
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 

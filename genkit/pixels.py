@@ -4,7 +4,7 @@
               classes; beside it the same by Euler's rule on the same grid, the kernel distances,
               and the floor: FD of n validation pictures from the test pictures
     bound     bits per dimension that it needs at most for a test picture, at all steps of its
-              chain; with a learned variance also those at the two fixed ones
+              chain; beside it those at the two fixed variances
     classes   share of drawn pictures that bear the class that was asked for (ground and time of
               day), as another network reads them, at each scale of classifier guidance (of the
               model without class) and of classifier-free guidance
@@ -29,7 +29,7 @@ from genkit.diffusion.denoise import Denoises
 from genkit.diffusion.guide import ClassifierGuided, Clipped, Guided
 from genkit.diffusion.likelihood import terms, total
 from genkit.diffusion.sample import Euler, Sampler, noise
-from genkit.diffusion.variance import LearnedVariance, Narrow, Wide
+from genkit.diffusion.variance import Narrow, Replay, Wide
 from genkit.frechet import features, frechet_distance, kernel_distance
 from genkit.model import Model
 from genkit.models.classifier import NoisyClassifier, class_of
@@ -137,23 +137,24 @@ def frechet(model: PixelDiffusion, n: int, seed: int) -> tuple[float, Details]:
 
 def bound(model: PixelDiffusion, n: int, seed: int) -> tuple[float, Details]:
     """Bits per dimension at most, the mean of n test pictures without a class."""
-    denoiser = model.denoiser
-    ways = {"": denoiser, "variance β": Wide(denoiser)}
-    if isinstance(denoiser, LearnedVariance):
-        ways["variance β̃"] = Narrow(denoiser)
-    details: Details = {}
+    found: dict[str, list[Tensor]] = {}
     pictures, _ = real("test", n, seed)
-    for name, way in ways.items():
-        found = []
-        for first in range(0, n, BATCH):
-            x0 = to_unit(pictures[first : first + BATCH])
-            rngs = [torch.Generator().manual_seed(first + i) for i in range(len(x0))]
-            found.append(total(terms(way, x0, rngs, model.condition([None] * len(x0)))).bits)
-        bits = torch.cat(found).double()
-        details[name] = bits.mean().item()
-        if not name:
-            details["standard error"] = (bits.std() / n**0.5).item()
-    return details.pop(""), details
+    for some, numbers in zip(pictures.split(BATCH), torch.arange(n).split(BATCH), strict=True):
+        x0, cond = to_unit(some), model.condition([None] * len(some))
+        x0 = x0.to(cond["label"].device)
+
+        def rngs(numbers: Tensor = numbers) -> list[torch.Generator]:
+            return [torch.Generator().manual_seed(i) for i in numbers.tolist()]
+
+        own = list(terms(model.denoiser, x0, rngs(), cond))
+        found.setdefault("", []).append(total(own).bits)
+        said = Replay(model.denoiser, {one.t: one.answer for one in own if one.answer})
+        for name, way in {"variance β": Wide(said), "variance β̃": Narrow(said)}.items():
+            found.setdefault(name, []).append(total(terms(way, x0, rngs(), cond)).bits)
+    bits = {name: torch.cat(parts).double() for name, parts in found.items()}
+    error = (bits[""].std() / n**0.5).item()
+    details = {name: one.mean().item() for name, one in bits.items()}
+    return details.pop(""), details | {"standard error": error}
 
 
 def classes(model: PixelDiffusion, n: int, seed: int) -> tuple[float, Details]:

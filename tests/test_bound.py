@@ -14,13 +14,13 @@ from gradio_client import Client
 from PIL import Image
 
 from apps import build, options
-from apps.backward import FRAMES, Findings, Replay, examine
+from apps.backward import FRAMES, Findings, examine
 from apps.bound import Bound, png_bits, reduced
 from genkit.data.picturebook import Scene
 from genkit.diffusion.denoise import Denoiser, Epsilon
 from genkit.diffusion.likelihood import chain, terms, total
 from genkit.diffusion.schedule import LinearBeta
-from genkit.diffusion.variance import LearnedVariance, Narrow, Wide
+from genkit.diffusion.variance import LearnedVariance, Narrow, Replay, Wide
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
 
 T = 60

@@ -112,6 +112,8 @@ class Bound:
                     yield _numbers(found, x0, model, label)
 
     def _picture(self, picture: bytes | None, seed: Any) -> np.ndarray:
+        if picture is None:
+            return self.pages.scene(seed, 32)  # drawn as small as those that the model knows
         return reduced(self.pages.picture(seed, picture), 32)
 
     def _events(self, x0: np.ndarray, seed: Any, model: Any, label: Any) -> Iterator[Findings]:
@@ -145,7 +147,7 @@ def _answer(found: Findings, x0: np.ndarray, model: str, label: str) -> str:
 def _slots(found: Findings, x0: np.ndarray) -> dict[str, str]:
     terms = found.fine[found.own]
     complete = found.widths is not None
-    line = terms.bits[1:-1] if complete else terms.bits[1:]
+    line = terms.bits[1:][terms.t[1:] > 0]  # L_0 is a dot of its own
     points = terms.t[1 : 1 + len(line)].tolist(), line.tolist()
     marks = [(0.0, float(terms.bits[-1]))] if complete else []
     curve = Curve("a", *points, marks)
@@ -156,6 +158,8 @@ def _slots(found: Findings, x0: np.ndarray) -> dict[str, str]:
     names = ("end", "steps", "decoder", "total", "png")
     values = (*terms.parts, terms.total, png_bits(x0))
     slots["sum"] = formula(both("bound.sum.now", **dict(zip(names, map(_bits, values)))))
+    if terms.total > RAW:
+        slots["sum"] += f" {both('bound.sum.more')}"
     slots |= _charts(found.widths, found.own) | _table(found)
     return slots
 
@@ -163,10 +167,10 @@ def _slots(found: Findings, x0: np.ndarray) -> dict[str, str]:
 def _charts(widths: Widths, own: str) -> dict[str, str]:
     t = widths.t.tolist()
     share = [Curve("b", t, widths.asked.clip(max=1.25).tolist())]
-    error = [Curve("b", t, widths.error.tolist())]
+    error = [Curve("b", t, (GREY * widths.error).tolist())]
     if own == "learned":
         share.insert(0, Curve("a", t, widths.share.tolist()))
-        error.insert(0, Curve("a", t, widths.std.tolist()))
+        error.insert(0, Curve("a", t, (GREY * widths.std).tolist()))
     return {"chart-share": chart(share, "w"), "chart-error": chart(error, "ς", log=True)}
 
 
@@ -189,7 +193,7 @@ def _table(found: Findings) -> dict[str, str]:
 def _symbol(name: str) -> Pair:
     return {
         "narrow": Pair("β̃", "β̃"),
-        "learned": Pair("the learned Σ", "Σ đã học"),
+        "learned": Pair("the learned Σ", "Σ học được"),
         "wide": Pair("β", "β"),
     }[name]
 
@@ -245,8 +249,9 @@ def _grey(x: np.ndarray) -> Pair:
 
 
 def _bits(value: float) -> Pair:
-    text = f"{value:.3f}" if value >= 0.0005 or value == 0 else ""
-    return Pair(text, text.replace(".", ",")) if text else number(value, 2)
+    text = f"{value:.3f}"
+    small = 0 < abs(value) < 0.0005
+    return number(value, 2) if small else Pair(text, text.replace(".", ","))
 
 
 def _heat(x: np.ndarray) -> np.ndarray:
@@ -359,15 +364,24 @@ def section(words: Words, studio: Studio, language: Any, picture: Any, seed: Any
         pair = buttons(words, "bound.run", "bound.stop")
     status, answer = answered("bound", both("bound.hint"))
     figures = {"elem_id": "gk-bound-figures", "elem_classes": "gk-figures"}
-    html_part(_terms() + _looks() + _widths(), **figures)
+    stale = f'<p class="gk-note gk-warn gk-old">{both("bound.stale")}</p>'
+    html_part(stale + _terms() + _looks() + _widths(), **figures)
     handlers = Bound(studio)
     inputs = [language, picture, seed, model, label]
     wire("bound", handlers.run, inputs, pair, (status, answer))
+    gr.on(
+        [model.change, label.change],
+        fn=None,
+        js="() => genkit.bound.stale()",
+        queue=False,
+        api_visibility="private",
+    )
     gr.api(endpoint(handlers.bound, "bound"), api_name="bound", **HEAVY)
 
 
 def _terms() -> str:
-    figure = _place("chart-terms", "bound.axis.terms")
+    empty = chart([], "L", log=True, limits=LIMITS, frame=WIDE)
+    figure = _place("chart-terms", "bound.axis.terms", empty)
     now = place("bound.sum", "p", content=both("bound.sum.none"))
     now += place("bound.of", "p", content="&nbsp;")
     return _part("bound", figure, now, "terms")
@@ -394,7 +408,11 @@ def _looks() -> str:
 
 
 def _widths() -> str:
-    charts = "".join(_place(f"chart-{name}", f"bound.axis.{name}") for name in ("share", "error"))
+    empty = {
+        "share": chart([], "w", limits=(0, 1)),
+        "error": chart([], "ς", True, limits=(1, 100)),
+    }
+    charts = "".join(_place(f"chart-{name}", f"bound.axis.{name}", empty[name]) for name in empty)
     legend = "".join(
         f'<span><b class="gk-dash gk-{side}"></b>{formula(both(f"bound.legend.{side}"))}</span>'
         for side in ("a", "b")
@@ -415,8 +433,8 @@ def _widths() -> str:
     return _part("variance", figure, now, "variance", "sums")
 
 
-def _place(slot: str, caption: str) -> str:
-    chart = place(f"bound.{slot}", look="gk-place")
+def _place(slot: str, caption: str, empty: str) -> str:
+    chart = place(f"bound.{slot}", look="gk-place", content=empty)
     return f"<figure><figcaption>{formula(both(caption))}</figcaption>{chart}</figure>"
 
 

@@ -6,6 +6,7 @@ then scrubs through the times without asking again (`genkit.noise` in `static/pa
 Every value is checked, whoever sends it; the page tells a refusal in its place, as one types.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -137,11 +138,16 @@ class Explorer:
 
     def picture(self, seed: Any, picture: bytes | None) -> np.ndarray:
         """x_0 in [−1, 1], height × width × 3: the visitor's own, or the scene of the seed."""
-        seed = check_whole("seed", seed, *LIMITS["seed"])
         if picture is None:
-            picture = Scene.random(seed).render(self.size).tobytes()
+            return self.scene(seed, self.size)
+        check_whole("seed", seed, *LIMITS["seed"])  # which seeds the noise
         values = np.frombuffer(picture, np.uint8).reshape(self.size, self.size, 3)
         return values / 127.5 - 1
+
+    def scene(self, seed: Any, size: int) -> np.ndarray:
+        """The scene of the seed, size × size, as `picture`."""
+        seed = check_whole("seed", seed, *LIMITS["seed"])
+        return np.asarray(Scene.random(seed).render(size)) / 127.5 - 1
 
     def _half(
         self, x0: np.ndarray, side: Side, seed: int, grid: Any, steps: Any
@@ -180,6 +186,7 @@ def _answer(a: Half, b: Half) -> dict[str, Any]:
         | {f"{h.side.letter}-walk": _sheet(h.walk.states.reshape(FRAMES, WALK, WALK, 3), h)
            for h in halves},
         "slots": _curves(halves) | _texts(a) | _texts(b),
+        "picture": hashlib.sha256(a.frames[0].tobytes()).hexdigest(),
         "live": {h.side.letter: _live(h) for h in halves},
         "histograms": {h.side.letter: h.histograms.round(4).tolist() for h in halves},
         "files": _files(halves),

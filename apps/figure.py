@@ -24,7 +24,7 @@ BINS, RANGE = 56, 3.5
 """Bars of a histogram, and how far it goes to either side."""
 PEAK = 0.9
 """Density at the upper edge of a histogram; a clean picture is cut off there."""
-LINE = 15
+LINE = 22
 """Least distance of the names at the ends of curves."""
 
 
@@ -125,11 +125,11 @@ def chart(
         body.append(f'<polyline class="{kind}" points="{line}"/>')
         body += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in marks]
         if points and curve.label:
-            ends.append((points[-1][1], points[-1][0], curve))
+            ends.append((points[-1][1], curve))
     if now:
         bottom = frame.height - BOTTOM
         body.append(f'<line class="gk-now" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"/>')
-    return _svg(name, "".join(body) + _labels(ends), frame)
+    return _svg(name, "".join(body) + _labels(ends, frame), frame)
 
 
 def histogram(side: str, name: str) -> str:
@@ -176,13 +176,15 @@ def _vertical(share: float, text: str, frame: Frame = FRAME) -> str:
     )
 
 
-def _labels(ends: Sequence[tuple[float, float, Curve]]) -> str:
-    """The names of the curves beside their last points, moved apart where they would touch."""
-    texts, free = [], -math.inf
-    for y, x, curve in sorted(ends, key=lambda end: end[:2]):
-        free = max(y + 4, free + LINE)
+def _labels(ends: Sequence[tuple[float, Curve]], frame: Frame) -> str:
+    """The names of the curves at the right edge, moved apart where they would touch."""
+    texts, free, x, bottom = [], -math.inf, frame.x(1) + 8, frame.height - BOTTOM
+    ends = sorted(ends, key=lambda end: end[0])
+    for left, (y, curve) in zip(range(len(ends), 0, -1), ends):
+        # As low as the line above it asks, and high enough for those below it.
+        free = min(max(y + 4, free + LINE), bottom - LINE * (left - 1))
         texts.append(
-            f'<text class="gk-name-of gk-{curve.side}" x="{x + 8:.1f}" y="{free:.1f}">'
+            f'<text class="gk-name-of gk-{curve.side}" x="{x:.1f}" y="{free:.1f}">'
             f"{html.escape(curve.label)}</text>"
         )
     return "".join(texts)

@@ -126,14 +126,17 @@ def _events(
         _choosing(letter, sides[letter])
     opened = [language, parts["upload"]]
     own = parts["upload"].upload(explorer.open_picture, opened, picture, **LIGHT)
-    scene = parts["seed"].input(lambda: None, None, picture, **LIGHT)
+    last = {"trigger_mode": "always_last"}
+    scene = parts["seed"].input(lambda: None, None, picture, **last, **LIGHT)
     fresh = [parts["seed"], picture]
-    parts["another"].click(lambda: (explorer.another(), None), None, fresh, **LIGHT)
+    other = parts["another"].click(lambda: (explorer.another(), None), None, fresh, **LIGHT)
     asking = {"inputs": inputs, "outputs": [answer, note]} | private | SHARED
-    typed = [blocks.load, *(one.change for one in inputs[1:])]
+    # Not a typed seed: it also drops the visitor's own picture, and asks after that.
+    typed = [blocks.load, *(one.change for one in inputs[2:])]
     asked = gr.on(typed, explore, trigger_mode="always_last", **asking)
     # The picture is kept by the server, whose change the browser does not see.
-    for one in (asked, own.success(explore, **asking), scene.success(explore, **asking)):
+    kept_here = (one.success(explore, **asking) for one in (own, scene, other))
+    for one in (asked, *kept_here):
         show = "(text) => genkit.noise.show(text)"
         one.then(fn=None, inputs=[answer], js=show, queue=False, **private)
     gr.api(_endpoint(explorer.noise), api_name="noise", **SHARED)

@@ -51,17 +51,26 @@ THEORY: Mapping[str, str] = {
     "ipndm": "2–4",
 }  # fmt: skip
 """Samplers that draw no noise, and their orders."""
+COLOURS = {name: f"s{index + 1}" for index, name in enumerate(THEORY)}
 GRIDS: Mapping[str, Grid] = {
-    "logsnr": LogSNR(), "trailing": Trailing(), "uniform": Uniform(), "karras": Karras(),
-}  # fmt: skip
+    "logsnr": LogSNR(low=1e-4, high=1e4),
+    "trailing": Trailing(),
+    "uniform": Uniform(),
+    "karras": Karras(low=1e-4, high=1e4),
+}
+"""From end to end of the schedule: else the first and the last step would never become small, and
+each sampler would have a limit of its own."""
 EVALUATIONS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50)
 FIRST = ("euler", "heun", "dpm++2m", "unipc")
 """The samplers with which the page opens."""
 REFERENCE = 1000
 MOST, LONGEST, LARGEST = 6, 20, 200
 """Samplers in a race, numbers of evaluations in a list, and the largest of them."""
-FLOOR = 3e-6 * 255
-"""Errors below this are rounding in float32."""
+WHOLE = 3000
+"""Evaluations of all samplers together: a minute or less on two processor cores."""
+FLOOR = 0.03
+"""Errors below this are no longer the sampler's: the reference itself is 0.003 off, by the
+difference of two samplers with 300 steps."""
 LARGE = 10
 """Evaluations from which on the order is fitted."""
 KEPT = 16
@@ -139,7 +148,7 @@ class Race:
         self._lock = threading.Lock()
 
         # A closure, as in `handlers.Desk`: the studio stays in its process.
-        def ran(request: Request, known: bool) -> Iterator[int | Tensor | Result]:
+        def ran(request: Request, known: bool) -> Iterator[int | Tensor | Result | None]:
             yield from run(studio.model(request.model), request, known)
 
         self._run = studio.on_gpu(ran)
@@ -152,7 +161,7 @@ class Race:
             for done, board in self._boards(request):
                 if board.seconds is None and time.monotonic() < shown_at + EVERY:
                     continue
-                yield progress(*done, _status(done[0], board)), packed(_answer(board))
+                yield progress(*done, _status(*done, board)), packed(_answer(board))
                 shown_at = time.monotonic()
 
     def race(
@@ -187,11 +196,15 @@ class Race:
         """((evaluations done, in all), what is known) after every event."""
         with self._lock:
             reference = self._references.get(request.key)
+            if reference is not None:
+                self._references.move_to_end(request.key)
         board, begun = Board(request, reference, {}), time.monotonic()
         total = sum(request.evaluations) * len(request.samplers)
         done, ahead = 0, 0 if reference is not None else REFERENCE
         yield (0, total + ahead), board
         for event in timed(self._run(request, reference is not None)):
+            if event is None:
+                continue
             if isinstance(event, Tensor):
                 self._remember(request.key, event)
                 board = replace(board, reference=event)
@@ -220,22 +233,28 @@ def checked(
     """
     names = _several("samplers", samplers, MOST)
     counts = _several("evaluations", evaluations, LONGEST)
-    return Request(
+    chosen = {check_choice("sampler", name, tuple(THEORY)) for name in names}
+    request = Request(
         seed=check_whole("seed", seed, *LIMITS["seed"]),
         model=check_choice("model", model, MODELS),
         label=check_label(label),
-        samplers=tuple(dict.fromkeys(check_choice("sampler", n, tuple(THEORY)) for n in names)),
+        samplers=tuple(sorted(chosen, key=list(THEORY).index)),
         grid=check_choice("grid", grid, tuple(GRIDS)),
         evaluations=tuple(
             sorted({check_whole("evaluations", count, 1, LARGEST) for count in counts})
         ),
     )
+    if (whole := sum(request.evaluations) * len(request.samplers)) > WHOLE:
+        raise Refused("race.whole", value=whole, limit=WHOLE)
+    return request
 
 
 def run(
     model: PixelDiffusion, request: Request, known: bool = False
-) -> Generator[int | Tensor | Result]:
+) -> Generator[int | Tensor | Result | None]:
     """Evaluations of the reference that are done, the reference, then results as they come.
+
+    None comes after every step of a sampler: a place to stop.
 
     Args:
         model: The denoiser.
@@ -258,10 +277,12 @@ def run(
             sampler = replace(SAMPLERS[name], grid=grid)
             steps = (count + 1) // 2 if isinstance(sampler, Heun) else count  # 2n − 1 evaluations
             if (name, steps) not in made:
-                begun = time.perf_counter()
-                *_, state = sampler.trajectory(denoiser, x, steps, cond)
-                picture = state.x.cpu()  # waits for the device
-                seconds = time.perf_counter() - begun
+                seconds, begun = 0.0, time.perf_counter()
+                for state in sampler.trajectory(denoiser, x, steps, cond):
+                    picture = state.x.cpu()  # waits for the device
+                    seconds += time.perf_counter() - begun
+                    yield None
+                    begun = time.perf_counter()
                 made[name, steps] = Result(name, count, state.nfe, seconds, picture)
             yield replace(made[name, steps], evaluations=count)
 
@@ -307,7 +328,8 @@ def _answer(board: Board) -> dict[str, Any]:
         runs = [results.get((name, count)) for count in counts]
         rows.append([next(pixels(one.picture)) if one else None for one in runs])
         captions.append([_caption(board, one) if one else "" for one in runs])
-    answer: dict[str, Any] = {"columns": list(counts), "captions": captions, "names": samplers}
+    names = [(name, COLOURS[name]) for name in samplers]
+    answer: dict[str, Any] = {"columns": list(counts), "captions": captions, "names": names}
     if board.reference is not None:
         size = board.reference.shape[-1]
         first = [next(pixels(board.reference)), *[None] * (len(counts) - 1)]
@@ -335,10 +357,10 @@ def _chart(board: Board) -> str:
     last = next(tick for tick in TICKS if tick >= max(high, 2))
     across = Across([tick for tick in TICKS if first <= tick <= last], log=True)
     curves = []
-    for index, name in enumerate(request.samplers):
+    for name in request.samplers:
         points = board.points(name)
         x, y = zip(*points) if points else ((), ())
-        curves.append(Curve(f"s{index + 1}", x, y, points, name))
+        curves.append(Curve(COLOURS[name], x, y, points, name))
     limits = None if board.results else (0.1, 100)
     return chart(curves, "e(n)", True, across, limits, FRAME, now=False)
 
@@ -348,14 +370,14 @@ def _table(board: Board) -> str:
     heads = ("sampler", "theory", "fitted", "five", "ten", "time")
     head = "".join(f"<th>{both(f'race.{key}')}</th>" for key in heads)
     rows = []
-    for index, name in enumerate(board.request.samplers):
+    for name in board.request.samplers:
         errors = (board.results.get((name, count)) for count in (5, 10))
         values = [board.fitted(name), *(board.error(e) if e else math.nan for e in errors)]
         digits = (2, 3, 3)
         cells = [spans(number(value, n)) for value, n in zip(values, digits)]
         cells.append(spans(number(1000 * board.each(name), 3)))
         line = "".join(f"<td>{cell}</td>" for cell in (THEORY[name], *cells))
-        rows.append(f'<tr><th><b class="gk-s{index + 1}">●</b> {name}</th>{line}</tr>')
+        rows.append(f'<tr><th><b class="gk-{COLOURS[name]}">●</b> {name}</th>{line}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -384,13 +406,12 @@ def _fit(board: Board) -> str:
     return ", ".join(known) or "–"
 
 
-def _status(done: int, board: Board) -> str:
+def _status(done: int, whole: int, board: Board) -> str:
     if board.seconds is not None:
         return both("race.done", seconds=number(board.seconds, 3))
     if board.reference is None:
         return both("race.reference", done=done, all=REFERENCE)
-    total = len(board.request.samplers) * len(board.request.evaluations)
-    return both("race.running", done=len(board.results), all=total)
+    return both("race.running", done=done, all=whole)
 
 
 def _png(picture: Float[Tensor, "1 3 H W"]) -> str:
@@ -445,7 +466,7 @@ def _figure(start: dict[str, Any]) -> str:
     slots, last = start["slots"], len(start["columns"]) - 1
     index, counts = start["columns"].index(10), ",".join(map(str, start["columns"]))
     names = [both("race.truth")]
-    names += [f'<i class="gk-s{i + 1}">●</i> {name}' for i, name in enumerate(FIRST)]
+    names += [f'<i class="gk-{COLOURS[name]}">●</i> {name}' for name in FIRST]
     tiles = "".join(
         f'<figure data-tile="{i}"{"" if name else EMPTY}><canvas width="32" height="32"></canvas>'
         f"<figcaption><b>{name}</b><span></span></figcaption></figure>"

@@ -19,7 +19,7 @@ from apps.text import Words, both
 __all__ = ["Live", "answered", "buttons", "endpoint", "formula", "link", "packed", "place", "wire"]
 
 _BUTTON = "{{__type__: 'update', interactive: {}}}"
-BUSY = f"() => {{ genkit.halted = false; return [{_BUTTON.format('false')}, {_BUTTON.format('true')}]; }}"  # noqa: E501
+BUSY = f"() => [{_BUTTON.format('false')}, {_BUTTON.format('true')}]"
 IDLE = f"() => [{_BUTTON.format('true')}, {_BUTTON.format('false')}]"
 """What [run, stop] become, in the browser."""
 
@@ -66,16 +66,21 @@ def wire(
     (run, stop), (status, answer) = pair, places
     private = {"api_visibility": "private"}
     quick = {"fn": None, "outputs": [run, stop], "queue": False} | private
-    stopped = json.dumps(f'<p class="gk-status" role="status">{both("status.stopped")}</p>')
-    working = run.click(js=BUSY, **quick).then(
+    told = quick | {"outputs": [run, stop, status]}
+    halted = f"genkit.halted_{name}"
+    queued, stopped, failed = (
+        json.dumps(f'<div class="gk-progress"></div><p class="gk-status" role="status">{text}</p>')
+        for text in map(both, ("run.queued", "status.stopped", "run.failed"))
+    )
+    begin = f"() => {{ {halted} = false; return [...({BUSY})(), {queued}]; }}"
+    working = run.click(js=begin, **told).then(
         function, inputs, [status, answer], preprocess=False, show_progress="hidden",
         **private, **HEAVY,
     )  # fmt: skip
     working.then(js=IDLE, **quick)
-    told = {"outputs": [run, stop, status]}
-    working.failure(js=f"() => [...({IDLE})(), genkit.halted ? {stopped} : '']", **(quick | told))
-    halt = f"() => {{ genkit.halted = true; return [...({IDLE})(), {stopped}]; }}"
-    stop.click(js=halt, cancels=[working], **(quick | told))
+    working.failure(js=f"() => [...({IDLE})(), {halted} ? {stopped} : {failed}]", **told)
+    halt = f"() => {{ {halted} = true; return [...({IDLE})(), {stopped}]; }}"
+    stop.click(js=halt, cancels=[working], **told)
     show = f"(text) => {{ genkit.{name}.show(text); }}"
     answer.change(fn=None, inputs=[answer], js=show, queue=False, **private)
 

@@ -149,7 +149,8 @@ def check_language(language: Any) -> str:
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """One of these names."""
     if not isinstance(value, str) or value not in choices:
-        listed = ", ".join(choices)
+        # A name that is empty or holds a comma of its own stands in quotation marks.
+        listed = ", ".join(f'"{one}"' if "," in one or not one else one for one in choices)
         raise Refused("error.choice", name=argument(name), value=shown(value), choices=listed)
     return value
 

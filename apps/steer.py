@@ -49,6 +49,8 @@ KINDS: Mapping[str, str] = {"none": "s6", "classifier": "s1", "free": "s2"}
 """Ways to a class, and their colours."""
 COUNT = 4
 """Pictures of each."""
+EVERY = 0.3
+"""Seconds between two previews."""
 SCALES = (0, 100)
 STEPS = (1, 100)
 LABEL, SCALE, SEED = "sea, night", 4.0, 7
@@ -118,8 +120,11 @@ class Steer:
         with told(language):
             request = checked(*values)
             yield progress(0, request.steps, both("status.start")), packed(_answer(Film(request)))
+            shown_at = -math.inf
             for film in self._films(request):
-                yield _status(film), packed(_answer(film))
+                if film.seconds is not None or time.monotonic() > shown_at + EVERY:
+                    yield _status(film), packed(_answer(film))
+                    shown_at = time.monotonic()
 
     def steer(
         self,
@@ -187,7 +192,7 @@ def run(model: PixelDiffusion, classifier: NoisyClassifier, request: Request) ->
     def step(done: int, t: float, states: list[Tensor], pictures: list[Tensor]) -> Step:
         with torch.no_grad():
             all_of_them = torch.cat(states)
-            times = torch.full((len(all_of_them),), t, dtype=torch.float64, device=device)
+            times = torch.full((len(all_of_them),), t, dtype=torch.float64, device="cpu")
             chances = classifier(all_of_them, times).mean[:, label]
         if not all_of_them.isfinite().all():
             raise FloatingPointError("a picture is not finite")

@@ -77,11 +77,12 @@ def number(value: float, digits: int = 4) -> Pair:
         return Pair(*(["∞" if value > 0 else "−∞"] * 2))
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     power = int(exponent)
-    if value and not -4 <= power < 6:
+    if value and not -digits < power < 6:
         raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         text = f"{mantissa}·10{raised}"
     else:
-        text = f"{value:.{max(digits - 1 - power, 0) if abs(value) >= 1 else digits}f}"
+        places = max(digits - 1 - power, 0) if abs(value) >= 1 else digits
+        text = f"{value:.{places}f}"
     text = text.replace("-", "−")
     return Pair(text, text.replace(".", ","))
 

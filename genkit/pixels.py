@@ -11,8 +11,9 @@
     noisy_classes    share of noisy test pictures whose class a noisy classifier tells, the mean
               over several times
 
-Everything is computed in float32 and is a function of (model, n, seed). The reader of the
-pictures (`READER`) has seen none of the models' pictures and takes no part in drawing.
+Everything is computed in float32 and is a function of (model, n, seed). The reader (`READER`)
+takes no part in drawing; it learned from pictures of the train split, as the models did, and
+nothing here is measured on pictures of that split.
 """
 
 from collections.abc import Iterator
@@ -104,6 +105,9 @@ def draw(
         labels: Classes; the number of classes itself means none.
         sampler: With its grid.
         steps: Of the sampler.
+
+    Raises:
+        FloatingPointError: A picture is not finite.
     """
     found = []
     for some in torch.arange(len(labels)).split(BATCH):
@@ -112,7 +116,10 @@ def draw(
         x = noise(rngs, (3, model.size, model.size), device=cond["label"].device)
         # The level of the first time: 1 on a chain, σ_max on an exploding schedule.
         x = x * denoiser.schedule.level(1.0).sigma
-        found.append(to_uint8(sampler(Clipped(denoiser), x, steps, cond, rngs)).cpu())
+        drawn = sampler(Clipped(denoiser), x, steps, cond, rngs)
+        if not bool(drawn.isfinite().all()):
+            raise FloatingPointError("the model drew numbers that are not finite")
+        found.append(to_uint8(drawn).cpu())
     return torch.cat(found)
 
 
@@ -139,7 +146,8 @@ def bound(model: PixelDiffusion, n: int, seed: int) -> tuple[float, Details]:
     """Bits per dimension at most, the mean of n test pictures without a class."""
     found: dict[str, list[Tensor]] = {}
     pictures, _ = real("test", n, seed)
-    for some, numbers in zip(pictures.split(BATCH), torch.arange(n).split(BATCH), strict=True):
+    # Few at a time: what is said about them at every time is kept.
+    for some, numbers in zip(pictures.split(10), torch.arange(n).split(10), strict=True):
         x0, cond = to_unit(some), model.condition([None] * len(some))
         x0 = x0.to(cond["label"].device)
 

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import math
+from collections.abc import Iterator
+from itertools import count
 
 import gradio as gr
 import numpy as np
@@ -161,10 +163,19 @@ def test_a_whole_chain_of_the_endpoint_has_a_thousand_and_one_terms() -> None:
 
 
 def test_closing_the_handler_ends_the_work(handlers) -> None:
-    events = handlers.bound(seed=1)
-    assert next(events)["evaluations"] == 0
+    ended = []
+
+    def endless(*_: object) -> Iterator[Findings]:
+        try:
+            yield from count()
+        finally:
+            ended.append(True)
+
+    handlers._examine = endless
+    events = handlers._events(page_of(1), 1, "book32_guided", "")
+    assert next(events) == 0 and not ended
     events.close()
-    assert next(handlers.bound(seed=1))["terms"] is None
+    assert ended
 
 
 def test_a_model_that_says_what_is_not_finite_is_told() -> None:

@@ -15,7 +15,7 @@ from gradio_client import Client
 import apps
 from apps import PAGES, build, options, receipt
 from apps.common import Studio
-from apps.gate import MAX_BODY, MAX_JOBS
+from apps.gate import MAX_BODY, MAX_JOBS, MAX_PARTS
 from genkit.data.picturebook import Scene
 
 
@@ -126,6 +126,21 @@ def test_a_body_beyond_the_limit_is_refused_in_a_sentence(suite, route, declared
         answer = web.post(f"gradio_api/{route}", content=content, headers=JSON)
         assert answer.status_code == 413
         assert f"at most {MAX_BODY}" in answer.json()["detail"]
+        assert web.get("").status_code == 200
+
+
+def test_what_fits_no_endpoint_is_refused_in_a_sentence(suite) -> None:
+    many = {"data": [{"a": []}] * MAX_PARTS}
+    with httpx.Client(base_url=suite, timeout=60) as web:
+        for path, body, status, sentence in (
+            ("call/noise", many, 413, f"at most {MAX_PARTS} are accepted"),
+            ("queue/join", many, 413, f"at most {MAX_PARTS} are accepted"),
+            ("call/nope", {"data": []}, 404, "choose one of bound, generate, noise, race, steer"),
+            ("call/noise", {"data": []}, 400, "has 0 values, and this endpoint takes 7"),
+            ("call/steer", {"data": ["sea, night"] * 9}, 400, "has 9 values"),
+        ):
+            answer = web.post(f"gradio_api/{path}", json=body)
+            assert answer.status_code == status and sentence in answer.json()["detail"]
         assert web.get("").status_code == 200
 
 

@@ -342,6 +342,18 @@ def test_a_deviation_passes_through_every_wrapper():
             ),
             "undefined at alpha = 0",
         ),
+        (
+            lambda m, w, x: ClassifierGuided(m, w, 1.0)(
+                x, torch.ones(2) / 2, {"label": torch.tensor([0, 2])}
+            ),
+            "give each picture one of the classifier's 2 classes",
+        ),
+        (
+            lambda m, w, x: ClassifierGuided(m, w, 1.0)(
+                x, torch.ones(2) / 2, {"label": torch.tensor([1])}
+            ),
+            "labels .1. for 2 pictures",
+        ),
     ],
 )
 def test_errors_tell_the_remedy(call, sentence):

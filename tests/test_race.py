@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import gradio as gr
@@ -17,10 +18,11 @@ from PIL import Image
 from apps import build, options
 from apps import race as module
 from apps.figure import Across, Curve, Frame, chart
-from apps.race import EVALUATIONS, FLOOR, Race, Result, checked, order, run
-from genkit.diffusion.grid import LogSNR
+from apps.race import EVALUATIONS, FLOOR, GRIDS, Race, Result, checked, order, run
 from genkit.diffusion.guide import Clipped
 from genkit.diffusion.sample import DPMPP2M, noise
+from genkit.diffusion.schedule import LinearBeta
+from genkit.distributions import Dirac
 from genkit.generate import SAMPLERS
 
 SMALL = {"samplers": ["euler", "heun", "unipc"], "evaluations": [2, 4, 5]}
@@ -47,7 +49,7 @@ def request(**changed):
 
 @pytest.mark.parametrize("p", [1, 2, 3.5])
 def test_the_order_of_a_power_law_is_its_exponent(p) -> None:
-    points = [(n, 40.0 * n**-p) for n in EVALUATIONS if 40.0 * n**-p > FLOOR]
+    points = [(n, 4e6 * n**-p) for n in EVALUATIONS if 4e6 * n**-p > FLOOR]
     assert order(points) == pytest.approx(p, rel=1e-9)
     few = [(n, 1e9) for n in EVALUATIONS if n < 10]  # what is early has no say
     assert order([*few, *[(n, e) for n, e in points if n >= 10]]) == pytest.approx(p, rel=1e-9)
@@ -68,16 +70,16 @@ def test_the_reference_and_every_run_are_the_samplers_own() -> None:
     x = noise([torch.Generator().manual_seed(3)], (3, 32, 32))
     x = x * model.denoiser.schedule.level(1.0).sigma
     denoiser, cond = Clipped(model.denoiser), model.condition(["sea, night"])
-    expected = DPMPP2M(grid=LogSNR())(denoiser, x, 30, cond)
+    expected = DPMPP2M(grid=GRIDS["logsnr"])(denoiser, x, 30, cond)
     assert torch.equal(reference, expected)
     results = {(e.sampler, e.evaluations): e for e in events if isinstance(e, Result)}
     assert len(results) == 9
-    unipc = replace(SAMPLERS["unipc"], grid=LogSNR())(denoiser, x, 5, cond)
+    unipc = replace(SAMPLERS["unipc"], grid=GRIDS["logsnr"])(denoiser, x, 5, cond)
     assert torch.equal(results["unipc", 5].picture, unipc)
     # Heun evaluates twice in all steps but the last.
     assert [results["heun", n].nfe for n in (2, 4, 5)] == [1, 3, 5]
-    assert torch.equal(results["heun", 2].picture, replace(SAMPLERS["euler"], grid=LogSNR())(
-        denoiser, x, 1, cond))  # fmt: skip
+    euler = replace(SAMPLERS["euler"], grid=GRIDS["logsnr"])(denoiser, x, 1, cond)
+    assert torch.equal(results["heun", 2].picture, euler)
 
 
 def test_the_error_is_the_deviation_in_grey_levels(race) -> None:
@@ -128,9 +130,12 @@ def test_the_page_gets_the_race_while_it_goes_on(race, monkeypatch) -> None:
     assert "lần gọi mạng" in states[1][0] and "sheet" not in states[1][1]
     status, last = states[-1]
     assert "Done in" in status and "width:100%" in status
-    assert last["columns"] == [1, 2, 3, 5, 10] and last["names"] == ["euler", "heun"]
+    assert last["columns"] == [1, 2, 3, 5, 10] and last["names"] == [
+        ["euler", "s1"],
+        ["heun", "s2"],
+    ]
     assert all(all(row) for row in last["captions"]) and len(last["says"]) == 5
-    assert "closest" in last["says"][3] and "gần bức chuẩn nhất" in last["says"][3]
+    assert "closest" in last["says"][3] and "gần tham chiếu nhất" in last["says"][3]
     url = last["sheet"].partition(",")[2]
     sheet = Image.open(io.BytesIO(base64.b64decode(url)))
     assert sheet.size == (5 * 32, 3 * 32) and sheet.format == "PNG"
@@ -141,10 +146,20 @@ def test_the_page_gets_the_race_while_it_goes_on(race, monkeypatch) -> None:
 
 
 def test_stopping_ends_the_run(race) -> None:
+    ended, run = [], race._run
+
+    def watched(*asked: object) -> Iterator[object]:
+        try:
+            yield from run(*asked)
+        finally:
+            ended.append(True)
+
+    race._run = watched
     states = race.show("en", 3, "book32_ddpm", "", ["euler"], "logsnr")
     next(states), next(states)
-    states.close()  # no reference was made, so none is remembered
-    assert not race._references
+    assert not ended
+    states.close()
+    assert ended and not race._references
 
 
 def test_a_chart_has_logarithmic_axes_and_names_that_do_not_touch() -> None:
@@ -216,3 +231,31 @@ def test_the_endpoint_answers_over_http_and_works_again_after_a_refusal() -> Non
         assert set(got["chances"]) == {"none", "classifier", "free"}
     finally:
         blocks.close()
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+def test_all_samplers_have_one_limit(grid) -> None:
+    """With a denoiser that is linear and smooth only the ends of a grid could tell them apart."""
+    model = Linear()
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    ends = [
+        replace(SAMPLERS[name], grid=GRIDS[grid])(model, x, 400) for name in ("dpm++2m", "heun")
+    ]
+    apart = 127.5 * (ends[0] - ends[1]).square().mean().sqrt()
+    assert apart < 0.05
+
+
+class Linear:
+    """x̂_0 of data that are N(0, ¼ I), on DDPM's schedule."""
+
+    passes = 1
+    schedule = LinearBeta()
+
+    def __call__(self, x_t: torch.Tensor, t: torch.Tensor, cond: dict | None = None) -> Dirac:
+        alpha, sigma = (c.to(x_t)[:, None, None, None] for c in self.schedule(t))
+        return Dirac(alpha / 4 / (alpha.square() / 4 + sigma.square()) * x_t)
+
+
+def test_a_race_that_is_too_long_is_refused(race) -> None:
+    with pytest.raises(gr.Error, match="takes 3810 evaluations in all, and at most 3000"):
+        next(race.race(samplers=["euler"], evaluations=list(range(181, 201))))

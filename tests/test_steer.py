@@ -12,6 +12,7 @@ import torch
 from fake import FakeTextToImage, fake_studio, tiny_model
 from PIL import Image
 
+from apps import steer as module
 from apps.steer import KINDS, Steer, checked, run
 from genkit.diffusion.grid import LogSNR
 from genkit.diffusion.guide import ClassifierGuided, Clipped, Guided
@@ -77,7 +78,8 @@ def test_the_largest_seed_goes_on_at_0() -> None:
     assert steps(seed=2**31 - 1)[-1].pictures.isfinite().all()
 
 
-def test_the_page_gets_every_step(steer) -> None:
+def test_the_page_gets_every_step(steer, monkeypatch) -> None:
+    monkeypatch.setattr(module, "EVERY", -1.0)
     asked = ("sea, night", 4, 3, "book32_guided", 3)
     states = [(status, json.loads(text)) for status, text in steer.show("vi", *asked)]
     assert len(states) == 5 and "sheet" not in states[0][1]

@@ -290,6 +290,7 @@
     sheets = Object.fromEntries(names.map((name, i) => [name, images[i]]));
     answer = next;
     if (!Object.keys(next.slots).length) empty();
+    document.getElementById("gk-bound-figures").classList.remove("gk-stale");
     for (const [name, html] of Object.entries(next.slots)) put(name, html);
     each("#gk-bound-figures a[data-save]", (link) => {
       const file = next.files?.[link.dataset.save];
@@ -305,8 +306,15 @@
     each("canvas[data-bound-sheet], canvas[data-bound-film]", (canvas) => draw(canvas, null));
   }
 
+  // What is shown belongs to a picture and choices that are no longer those of the page.
+  function stale() {
+    const place = document.getElementById("gk-bound-figures");
+    if (!answer?.live || place.classList.contains("gk-stale")) return;
+    place.classList.add("gk-stale");
+  }
+
   document.addEventListener("input", (event) => { if (event.target.id === "gk-bound-time") move(); });
-  window.genkit.bound = { show };
+  window.genkit.bound = { show, stale };
 })();
 
 // The sections that run a model: a race of samplers, and a classifier that steers.
@@ -360,9 +368,9 @@
     if (answer.says[column]) parts("race.now").forEach((place) => { place.innerHTML = answer.says[column]; });
     tile(state, 0, 0, 0, state.sheet ? null : "");
     for (let i = 1; i < 7; i += 1) {
-      const name = answer.names[i - 1] || "";
+      const [name, colour] = answer.names[i - 1] || ["", ""];
       const figure = state.root().querySelector(`[data-tile="${i}"]`);
-      figure.querySelector("figcaption > b").innerHTML = name ? `<i class="gk-s${i}">●</i> ${name}` : "";
+      figure.querySelector("figcaption > b").innerHTML = name ? `<i class="gk-${colour}">●</i> ${name}` : "";
       figure.classList.toggle("gk-empty", !name);
       tile(state, i, i, column, name ? answer.captions[i - 1][column] : "");
     }

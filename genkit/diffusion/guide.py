@@ -125,7 +125,8 @@ class ClassifierGuided(Wrapper):
         scale: Strength; 0 is none, 1 is Bayes' rule, above 1 exaggerates.
 
     Raises:
-        ValueError: The scale is not finite, the condition has no label, or a time has α = 0.
+        ValueError: The scale is not finite, a picture's label is missing or no class of the
+            classifier, or a time has α = 0.
 
     References:
         Diffusion Models Beat GANs on Image Synthesis (Dhariwal and Nichol, 2021), section 4,
@@ -162,13 +163,19 @@ class ClassifierGuided(Wrapper):
         return Gaussian(x0, answer.std) if isinstance(answer, Gaussian) else Dirac(x0)
 
     def _gradient(
-        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], label: Int[Tensor, "B"]
+        self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], label: Int[Tensor, "N"]
     ) -> Float[Tensor, "B C H W"]:
         """∇ ln P(label | x_t); itself differentiable where x_t is, as a likelihood needs."""
         inside = torch.is_grad_enabled() and x_t.requires_grad
         with torch.enable_grad():  # samplers turn gradients off
             x = x_t if inside else x_t.detach().requires_grad_()
-            chance = self.classifier(x, t).log_prob(label).sum()
+            said = self.classifier(x, t)
+            if len(label) != len(x) or not 0 <= label.min() <= label.max() < said.logits.shape[-1]:
+                raise ValueError(
+                    f"labels {label.tolist()} for {len(x)} pictures; give each picture one of the "
+                    f"classifier's {said.logits.shape[-1]} classes"
+                )
+            chance = said.log_prob(label).sum()
             return torch.autograd.grad(chance, x, create_graph=inside)[0]
 
 

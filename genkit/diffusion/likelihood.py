@@ -177,10 +177,11 @@ def terms(
     last = Gaussian(alpha[-1] / power * x0, (sigma[-1] / power).to(x0))
     yield Term("L_T", times[-1].item(), _bits(last.kl()))
     # The levels one step earlier; before the first, clean data.
-    before = torch.cat((torch.ones(1), alpha[:-1])), torch.cat((torch.zeros(1), sigma[:-1]))
+    clean = torch.tensor([1.0, 0.0], dtype=torch.float64, device="cpu")
+    before = torch.cat((clean[:1], alpha[:-1])), torch.cat((clean[1:], sigma[:-1]))
     # β̃_2, the least variance of the decoder
     floor = posterior((alpha[1], sigma[1]), (alpha[0], sigma[0])).variance.item()
-    for some in torch.arange(len(times)).flip(0).split(together):
+    for some in torch.arange(len(times), device="cpu").flip(0).split(together):
         eps = torch.cat([noise(rngs, x0.shape[1:], x0.dtype, x0.device) for _ in some])
         # One row for each time and picture, the times outside.
         rows, copies = some.repeat_interleave(len(x0)), x0.repeat(len(some), 1, 1, 1)

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genkit.diffusion.denoise import Condition, Denoiser
-from genkit.diffusion.grid import LogSNR
+from genkit.diffusion.grid import Karras
 from genkit.diffusion.sample import DPMPP2M, Sampler
 from genkit.diffusion.variance import LearnedVariance
 from genkit.distributions import Distribution
@@ -43,7 +43,7 @@ from genkit.nn.unet import Block, Look, group_norm
 
 __all__ = ["PixelDiffusion", "PixelUNet"]
 
-SAMPLER = DPMPP2M(grid=LogSNR())
+SAMPLER = DPMPP2M(grid=Karras())
 
 
 class PixelUNet(Model):

@@ -64,9 +64,9 @@ BATCH = 50
 COUNTS: Mapping[str, int] = {
     "prompt-fidelity": 500,
     "prompt-fidelity-held-out": 500,
-    "frechet": 5000,
-    "bound": 50,
-    "classes": 240,
+    "frechet": 2000,
+    "bound": 30,
+    "classes": 160,
 }
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 

@@ -122,7 +122,8 @@ def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: li
 def _numbers(name: str, reports: list[Report]) -> str:
     rows = ["| metric | value | n | command |", "|---|---|---|---|"]
     for report in reports:
-        command = f"`python -m genkit evaluate {name} --metric {report.metric} --json`"
+        asked = f"{name} --metric {report.metric} --n {report.n}"
+        command = f"`python -m genkit evaluate {asked} --json`"
         value = _shown(report.metric, report.value)
         rows.append(f"| {report.metric} | {value} | {report.n} | {command} |")
         for detail, number in report.details.items():

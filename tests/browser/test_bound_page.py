@@ -42,7 +42,7 @@ def test_a_run(visit, tmp_path: Path) -> None:
 
     # Stop ends it within a batch, and what was there so far stays.
     visit.click("#gk-bound-run")
-    visit.wait_for_selector("#gk-section-bound .gk-chart")
+    visit.wait_for_selector("#gk-bound-status:has-text('of 1231 evaluations')")
     visit.click("#gk-bound-stop")
     visit.wait_for_selector("#gk-bound-status:has-text('Stopped')")
     assert visit.locator("#gk-bound-figures a[data-save]:visible").count() == 0

@@ -29,6 +29,7 @@ from genkit.recipes import (
     book32_classifier,
     book32_ddpm,
     book32_guided,
+    book32_reader,
     book128_autoencoder,
     book128_latent,
     book128_reader,
@@ -44,6 +45,7 @@ CLASSES = {
     "book32_classifier": NoisyClassifier,
     "book32_ddpm": PixelDiffusion,
     "book32_guided": PixelDiffusion,
+    "book32_reader": Reader,
     "book_text": TextEncoder,
 }
 FEW = range(24)
@@ -71,7 +73,7 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("GENKIT_DEVICE", "cpu")
     monkeypatch.setenv("GENKIT_THREADS", "1")
     small = dict(SPLITS) | {"train": FEW}
-    for module in (book128_reader, book_text):
+    for module in (book128_reader, book32_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
     for module in (book128_autoencoder, book32_classifier, book32_ddpm, book32_guided):
         monkeypatch.setattr(module, "PICTURES", FEW)
@@ -93,10 +95,11 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture()
 def parents(few) -> None:
-    """Fresh weights where the latent model expects trained ones."""
+    """Fresh weights where a model begins with those of another one."""
     torch.manual_seed(0)
     book128_autoencoder.model().save_pretrained(few / "checkpoints" / "book128_autoencoder")
     book_text.RECIPE.model().save_pretrained(few / "checkpoints" / "book_text")
+    book32_ddpm.model().save_pretrained(few / "checkpoints" / "book32_ddpm")
 
 
 def short(name: str, steps: int = 2) -> Recipe:
@@ -112,7 +115,7 @@ def test_every_file_is_a_recipe_of_its_own_name():
     for name in NAMES:
         recipe = find(name)
         assert isinstance(recipe, Recipe) and recipe.name == name
-        assert recipe.batch * recipe.steps > 50_000 and recipe.warmup < recipe.steps
+        assert recipe.batch * recipe.steps > 30_000 and recipe.warmup < recipe.steps
         assert (recipe.sheet is None) == (name == "book_text")
     with pytest.raises(ValueError, match="'book'; choose one of book128_autoencoder, book128_lat"):
         find("book")
@@ -122,7 +125,7 @@ def test_every_file_is_a_recipe_of_its_own_name():
 @pytest.mark.parametrize("name", NAMES)
 def test_two_steps_end_to_end(name, few):
     recipe = short(name)
-    sets = 2 if name == "book128_reader" else 1  # the reader sees the held-out pairs, too
+    sets = 2 if "reader" in name else 1  # readers see the held-out pairs, too
     assert isinstance(recipe.data(), Source) and len(recipe.data()) == sets * len(FEW)
     losses = run(name, few / "run")
     assert len(losses) == 2 and all(np.isfinite(list(step.values())).all() for step in losses)
@@ -249,15 +252,6 @@ def test_a_card_without_a_sheet(few, measured, monkeypatch):
     folder, card = published(monkeypatch, "book_text", few)
     assert "sheet.png" not in card and not (folder / "sheet.png").exists()
     assert "| captions | " in card and " % | 6 |" in card
-
-
-def test_a_card_of_a_family_that_no_metric_measures_claims_no_number(few, monkeypatch):
-    monkeypatch.setattr(publish, "find", short)
-    run("book32_ddpm", few / "run")
-    folder = few / "checkpoints" / "book32_ddpm"
-    assert publish.publish("book32_ddpm", few / "run", folder) == []
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "## Numbers" not in card and "## How it was made" in card
 
 
 def test_an_unfinished_run_is_not_published(few, monkeypatch):

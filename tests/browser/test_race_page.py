@@ -41,7 +41,7 @@ def test_a_visit(visit, monkeypatch, tmp_path) -> None:
 def race(visit, monkeypatch, tmp_path) -> None:
     # The places are there before the first run, and the figures above leave them alone.
     before = height(visit)
-    assert "about 20 seconds" in visit.inner_text("#gk-race-status")
+    assert "about 45 seconds" in visit.inner_text("#gk-race-status")
     assert not visit.is_visible("a[data-save=race]")
 
     # Stop ends a long one, and what is refused is a sentence.

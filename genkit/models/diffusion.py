@@ -133,7 +133,8 @@ class PixelDiffusion(Model):
         denoiser: q(x_0 | x_t, label) over pictures in [−1, 1], with or without learned variance.
         classes: Names of the classes, in the order of their labels.
         size: Side of the pictures it was trained on, in pixels.
-        sampler: What draws best with it in ten evaluations, as `benchmarks.samplers` found.
+        sampler: What draws in few evaluations; the default was the best of `benchmarks.samplers`
+            for book32_ddpm.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ def _receipts(words: Words) -> dict[str, Any]:
 
 
 def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[str, Any]) -> None:
-    """Draw, Stop and Verify: buttons change in the browser, at once."""
+    """Draw, Stop and Verify; buttons change in the browser, after Stop when the run has ended."""
     buttons, private = [parts["draw"], parts["stop"]], {"api_visibility": "private"}
     quick = {"fn": None, "outputs": buttons, "queue": False} | private
     heavy = {"show_progress": "hidden"} | private | HEAVY
@@ -137,8 +137,8 @@ def _drawing_events(desk: Desk, language: Any, settings: list[Any], parts: dict[
     _after(verifying, quick, parts["note"])
     parts["stop"].click(
         fn=None,
-        js=f"() => {{ genkit.halted = true; return [...({IDLE})(), {STOPPED}]; }}",
-        outputs=[*buttons, parts["status"]],
+        js=f"() => {{ genkit.halted = true; return {STOPPED}; }}",
+        outputs=[parts["status"]],
         cancels=[drawing, verifying],
         queue=False,
         **private,

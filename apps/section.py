@@ -62,7 +62,11 @@ def wire(
     pair: tuple[gr.Button, gr.Button],
     places: tuple[gr.HTML, gr.HTML],
 ) -> None:
-    """Run calls the generator, whose values are (status, answer); Stop ends it within a step."""
+    """Run calls the generator, whose values are (status, answer); Stop ends it within a step.
+
+    The buttons come back when the run has ended, which after Stop is when the server says so: a
+    Run before that would be ended with it.
+    """
     (run, stop), (status, answer) = pair, places
     private = {"api_visibility": "private"}
     quick = {"fn": None, "outputs": [run, stop], "queue": False} | private
@@ -79,8 +83,8 @@ def wire(
     )  # fmt: skip
     working.then(js=IDLE, **quick)
     working.failure(js=f"() => [...({IDLE})(), {halted} ? {stopped} : {failed}]", **told)
-    halt = f"() => {{ {halted} = true; return [...({IDLE})(), {stopped}]; }}"
-    stop.click(js=halt, cancels=[working], **told)
+    halt = f"() => {{ {halted} = true; return {stopped}; }}"
+    stop.click(js=halt, cancels=[working], **told | {"outputs": [status]})
     show = f"(text) => {{ genkit.{name}.show(text); }}"
     answer.change(fn=None, inputs=[answer], js=show, queue=False, **private)
 

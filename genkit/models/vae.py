@@ -211,9 +211,7 @@ class VAE(Model):
         self.levels = (f"{size // 8}×{size // 8}",)
         half, quarter, eighth = widths
         self.encoder = Contract(widths, encoder)
-        self.posterior = nn.Sequential(
-            nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1)
-        )
+        self.posterior = nn.Sequential(nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1))
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, eighth, 3, padding=1),
             *blocks(eighth, decoder[2]),

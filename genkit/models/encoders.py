@@ -103,7 +103,7 @@ class ViTEncoder(Model):
     """
 
     def __init__(
-        self, dim: int = 128, layers: int = 4, heads: int = 4, patch: int = 4, size: int = 32
+        self, dim: int = 128, layers: int = 3, heads: int = 4, patch: int = 4, size: int = 32
     ) -> None:
         super().__init__()
         if size % patch:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from genkit.data.picturebook.scene import KINDS, LABELS, SLOTS
 from genkit.distributions import Bernoulli, Categorical
 from genkit.model import Model
+from genkit.models.autoencoder import check_picture
 from genkit.models.text import WordPieces
 from genkit.nn.convnet import ConvBlock, Patchify
 from genkit.nn.embedding import Position
@@ -88,7 +89,8 @@ class ConvEncoder(Model):
         Raises:
             ValueError: If the pictures have another size.
         """
-        return full(self.convolutions(_sized(x, self.size)))
+        check_picture(x, self.size)
+        return full(self.convolutions(x))
 
 
 class ViTEncoder(Model):
@@ -134,7 +136,8 @@ class ViTEncoder(Model):
         Raises:
             ValueError: If the pictures have another size.
         """
-        x = _sized(x, self.size).to(self.norm.weight.dtype)
+        check_picture(x, self.size)
+        x = x.to(self.norm.weight.dtype)
         tokens = self.patches(x).flatten(2).transpose(1, 2)  # "B N D"
         for layer in self.layers:
             tokens = layer(tokens)
@@ -203,8 +206,8 @@ class Contrastive(Model):
         Raises:
             ValueError: If the pictures have another size.
         """
-        features = self.convolutions(_sized(x, self.size))
-        return F.normalize(full(self.from_picture(features)), dim=-1)
+        check_picture(x, self.size)
+        return F.normalize(full(self.from_picture(self.convolutions(x))), dim=-1)
 
     def encode(self, captions: Sequence[str]) -> Int[Tensor, "B L"]:
         """Returns the numbers of the word pieces of each caption, padded with 0.
@@ -279,12 +282,3 @@ class _Words(nn.Module):
             x = layer(x, None, mask)
         # Only the summary leaves, so only it asks in the last layer.
         return self.norm(self.layers[-1](x[:, :1], x, mask))[:, 0]
-
-
-def _sized(x: Float[Tensor, "B 3 H W"], size: int) -> Float[Tensor, "B 3 H W"]:
-    if x.shape[-2:] != (size, size):
-        raise ValueError(
-            f"The pictures are {x.shape[-1]}×{x.shape[-2]}, the encoder learned {size}×{size}: "
-            "resize them."
-        )
-    return x

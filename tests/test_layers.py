@@ -39,6 +39,7 @@ genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.mod
 genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.pixels genkit.probes
+genkit.spaces
 genkit.evaluate
 genkit.optimizer genkit.recipe genkit.train genkit.publish
 

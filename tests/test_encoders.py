@@ -127,24 +127,27 @@ def test_every_parameter_and_every_pixel_matters(request, name):
         assert p.grad is not None and p.grad.any() and p.grad.isfinite().all(), key
 
 
-def test_classifiers_learn_where_nothing_but_a_shape_tells_them():
+@pytest.mark.parametrize("kind", [ConvEncoder, ViTEncoder])
+def test_classifiers_learn_where_nothing_but_a_shape_tells_them(kind):
     """Two kinds that differ in their shape only, anywhere in the picture."""
-    for model in (ConvEncoder(**WIDTHS), ViTEncoder(dim=32, layers=2, heads=2)):
-        optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-        rng = torch.Generator().manual_seed(0)
-        for _ in range(150):
-            x, there = -torch.ones(32, 3, 32, 32), torch.zeros(32, len(KINDS))
-            tall = torch.randint(2, (32,), generator=rng)
-            places = torch.randint(20, (32, 2), generator=rng).tolist()
-            for i, (row, column) in enumerate(places):
-                high, wide = (12, 3) if tall[i] else (3, 12)
-                x[i, :, row : row + high, column : column + wide] = 1
-                there[i, tall[i]] = 1
-            loss = -model(x).log_prob(there).sum(dim=1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        assert loss.item() < 0.35  # 2 ln 2 without knowing which
+    small = {"dim": 32, "layers": 2, "heads": 2} if kind is ViTEncoder else WIDTHS
+    model, rng = kind(**small), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3 if kind is ViTEncoder else 8e-3)
+    losses = []
+    while len(losses) < 400 and (not losses or losses[-1] > 0.1):
+        x, there = -torch.ones(32, 3, 32, 32), torch.zeros(32, len(KINDS))
+        tall = torch.randint(2, (32,), generator=rng).tolist()
+        places = torch.randint(20, (32, 2), generator=rng).tolist()
+        for i, (row, column) in enumerate(places):
+            high, wide = (12, 3) if tall[i] else (3, 12)
+            x[i, :, row : row + high, column : column + wide] = 1
+            there[i, tall[i]] = 1
+        loss = -model(x).log_prob(there).sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1  # 2 ln 2 without knowing which
 
 
 # --- what a vector may depend on ----------------------------------------------------------------
@@ -197,7 +200,7 @@ def test_the_vector_is_the_mean_of_the_tokens_and_the_head_is_linear_in_it(vit, 
 
 def test_a_token_sees_the_whole_picture(vit):
     x = some(1).requires_grad_()
-    vit.tokens(x)[0, 0].sum().backward()
+    vit.tokens(x)[0, 0, 0].backward()  # the sum of a normalised token never changes
     assert (x.grad.abs().sum(dim=1) > 0).all()
 
 

@@ -391,6 +391,7 @@ NAN = torch.full((600, 2), math.nan)
         (lambda: linear_probe(NAN, LABELLED), "not finite"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(call, words):
+def test_mistakes_are_told_in_a_sentence(call, words, monkeypatch):
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=words):
         call()

@@ -9,6 +9,8 @@
                                no generator has seen; `pair` is the share of those pairs found
     frechet, bound, classes    a class-conditional pixel model, see `genkit.pixels`
     noisy-classes              a noisy classifier: share of noisy test pictures that it tells
+    kinds, probe, nearness,
+    retrieval                  encoders of pictures of 32², see `genkit.spaces`
 
 Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
 
@@ -31,7 +33,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from genkit import hub, pixels
+from genkit import hub, pixels, spaces
 from genkit.data.picturebook.ask import Ask, Check
 from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
@@ -40,9 +42,12 @@ from genkit.distributions import Categorical
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
+from genkit.models.vae import VAE
+from genkit.probes import Encoder
 from genkit.runtime import detect, prepare
 
 __all__ = [
@@ -67,6 +72,9 @@ COUNTS: Mapping[str, int] = {
     "frechet": 2000,
     "bound": 30,
     "classes": 160,
+    "kinds": 2000,
+    "probe": 2000,
+    "nearness": 2000,
 }
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 
@@ -287,15 +295,16 @@ def _share(checks: Sequence[Check]) -> float:
 
 
 def _by(
-    measure: Callable[[Any, int, int], tuple[float, dict[str, float]]], family: type
+    measure: Callable[[Any, int, int], tuple[float, dict[str, float]]], *families: type
 ) -> Metric:
-    """The metric of a function of `genkit.pixels`, for models of one family."""
+    """The metric of a function of `genkit.pixels` or `genkit.spaces`, for models of families."""
     metric = measure.__name__.replace("_", "-")
+    known = " or ".join(family.__name__ for family in families)
 
     def measured(name: str, n: int, seed: int, draw: Draw | None) -> Report:
         model = pixels.exact(name)
-        if not isinstance(model, family):
-            raise ValueError(f"{name} is no {family.__name__}, which {metric} measures.")
+        if not isinstance(model, families):
+            raise ValueError(f"{name} is no {known}, which {metric} measures.")
         value, details = measure(model, n, seed)
         return Report(name, metric, value, n, details)
 
@@ -313,4 +322,8 @@ METRICS: Mapping[str, Metric] = {
     "bound": _by(pixels.bound, PixelDiffusion),
     "classes": _by(pixels.classes, PixelDiffusion),
     "noisy-classes": _by(pixels.noisy_classes, NoisyClassifier),
+    "kinds": _by(spaces.kinds, ConvEncoder, ViTEncoder),
+    "probe": _by(spaces.probe, Encoder, VAE),
+    "nearness": _by(spaces.nearness, Encoder, VAE),
+    "retrieval": _by(spaces.retrieval, Contrastive),
 }

@@ -22,7 +22,7 @@ from genkit.runtime import probe
 from genkit.store import existing
 from genkit.train import find
 
-__all__ = ["MEASURED", "publish"]
+__all__ = ["MEASURED", "OWN", "publish"]
 
 MEASURED = {
     "autoencoder": ("psnr",),
@@ -31,8 +31,16 @@ MEASURED = {
     "latent": ("prompt-fidelity", "prompt-fidelity-held-out"),
     "classifier": ("noisy-classes",),
     "diffusion": ("frechet", "bound", "classes"),
+    "encoders": ("probe", "nearness"),
 }
 """The metrics on the card of each family."""
+
+OWN = {
+    "ConvEncoder": ("kinds",),
+    "ViTEncoder": ("kinds",),
+    "Contrastive": ("retrieval",),
+}
+"""The metrics that only one class of a family has, before the others on its card."""
 
 UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim", "frechet": "{:.4g}"}
 """How a metric's numbers are written; one that is not here is a share."""
@@ -66,7 +74,8 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
     if recipe.sheet is not None:
         recipe.sheet(Model.from_pretrained(checkpoint)).save(checkpoint / "sheet.png")
     family = type(model).__module__.rpartition(".")[2]
-    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
+    metrics = OWN.get(type(model).__name__, ()) + MEASURED[family]
+    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in metrics]
     card = _card(recipe, model, run, checkpoint, reports)
     (checkpoint / "README.md").write_text(card, encoding="utf-8")
     return reports

@@ -20,6 +20,7 @@ from genkit.data.picturebook.source import Pictures
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
@@ -27,9 +28,12 @@ from genkit.objectives import Objective
 from genkit.recipe import Recipe, Source
 from genkit.recipes import (
     book32_classifier,
+    book32_contrastive,
+    book32_convnet,
     book32_ddpm,
     book32_guided,
     book32_reader,
+    book32_vit,
     book128_autoencoder,
     book128_latent,
     book128_reader,
@@ -43,9 +47,12 @@ CLASSES = {
     "book128_latent": LatentDiffusion,
     "book128_reader": Reader,
     "book32_classifier": NoisyClassifier,
+    "book32_contrastive": Contrastive,
+    "book32_convnet": ConvEncoder,
     "book32_ddpm": PixelDiffusion,
     "book32_guided": PixelDiffusion,
     "book32_reader": Reader,
+    "book32_vit": ViTEncoder,
     "book_text": TextEncoder,
 }
 FEW = range(24)
@@ -75,7 +82,15 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     small = dict(SPLITS) | {"train": FEW}
     for module in (book128_reader, book32_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
-    for module in (book128_autoencoder, book32_classifier, book32_ddpm, book32_guided):
+    for module in (
+        book128_autoencoder,
+        book32_classifier,
+        book32_contrastive,
+        book32_convnet,
+        book32_ddpm,
+        book32_guided,
+        book32_vit,
+    ):
         monkeypatch.setattr(module, "PICTURES", FEW)
     monkeypatch.setattr(book32_ddpm, "EVALUATIONS", 2)
     monkeypatch.setattr(book128_autoencoder, "Pictures", FewPictures)
@@ -280,5 +295,6 @@ def test_a_run_is_published_under_its_own_name_only(few, monkeypatch):
 def test_every_family_has_its_numbers():
     families = {kind.__module__.rpartition(".")[2] for kind in CLASSES.values()}
     assert families == set(publish.MEASURED)
-    metrics = {metric for some in publish.MEASURED.values() for metric in some}
+    tables = (*publish.MEASURED.values(), *publish.OWN.values())
+    metrics = {metric for some in tables for metric in some}
     assert metrics == set(evaluate.METRICS)

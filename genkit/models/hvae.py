@@ -33,6 +33,7 @@ References:
         2021; the block of the way down, skipped steps)  https://arxiv.org/abs/2011.10650
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -270,6 +271,9 @@ class HVAE(Model):
         mean, std, axes = _components(x, patch, slice(0, first))
         self.linear.conv.weight.copy_((axes * std[:, None]).T[:, :, None, None])
         self.linear.conv.bias.copy_(mean)
+        # What is left is as uncertain as the measurement: a logistic law of that deviation.
+        scales = self.last[1].conv.bias.view(10, -1)[4:7]
+        scales.fill_(math.log(error * math.sqrt(3) / math.pi) + 2)
         return self
 
 

@@ -37,8 +37,8 @@ genkit.models.text genkit.models.reader genkit.models.vqvae genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
-genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.pixels genkit.evaluate
-genkit.optimizer genkit.recipe genkit.train genkit.publish
+genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
+genkit.evaluate genkit.optimizer genkit.recipe genkit.train genkit.cost genkit.publish
 
 genkit.generate
 

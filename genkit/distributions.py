@@ -217,8 +217,7 @@ class LogisticMixture(Distribution):
         chosen = (self.logits + gumbel).argmax(dim=1, keepdim=True).unsqueeze(2)
         index = chosen.expand(-1, 1, 3, -1, -1)
         centre, log_scale, couple = (
-            part.gather(1, index).squeeze(1)
-            for part in (self.centre, self.log_scale, self.couple)
+            part.gather(1, index).squeeze(1) for part in (self.centre, self.log_scale, self.couple)
         )
         u = drawn(centre).clamp(1e-6, 1 - 1e-6)
         noise = log_scale.exp() * (u.log() - torch.log1p(-u))

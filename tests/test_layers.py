@@ -38,7 +38,8 @@ genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.mod
 genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
-genkit.evaluate genkit.optimizer genkit.recipe genkit.train genkit.cost genkit.publish
+genkit.families genkit.evaluate genkit.optimizer genkit.recipe genkit.cost genkit.train
+genkit.publish
 
 genkit.generate
 

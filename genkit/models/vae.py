@@ -31,7 +31,7 @@ References:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -125,6 +125,7 @@ class Parts:
         return self.nats / (self.dims * math.log(2))
 
 
+@runtime_checkable
 class Variational(Protocol):
     """A model of latent variables: of one level a VAE, of several a hierarchical one."""
 
@@ -210,9 +211,7 @@ class VAE(Model):
         self.levels = (f"{size // 8}×{size // 8}",)
         half, quarter, eighth = widths
         self.encoder = Contract(widths, encoder)
-        self.posterior = nn.Sequential(
-            nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1)
-        )
+        self.posterior = nn.Sequential(nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1))
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, eighth, 3, padding=1),
             *blocks(eighth, decoder[2]),

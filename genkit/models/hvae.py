@@ -163,7 +163,7 @@ class HVAE(Model):
         """
         return self(x, rngs).levels
 
-    def decode(self, latents: Sequence[Float[Tensor, "B C h w"]]) -> LogisticMixture:
+    def decode(self, latents: Sequence[Float[Tensor, "B ..."]]) -> LogisticMixture:
         """Returns p(x | z_1 … z_L).
 
         Raises:
@@ -176,7 +176,7 @@ class HVAE(Model):
     def generate(
         self,
         rngs: Sequence[Generator],
-        given: Sequence[Float[Tensor, "B C h w"]] = (),
+        given: Sequence[Float[Tensor, "B ..."]] = (),
         temperature: float = 1.0,
     ) -> tuple[tuple[Tensor, ...], LogisticMixture]:
         """Returns all z, those below the given ones drawn from their priors, and p(x | z).

@@ -28,10 +28,13 @@ from genkit.models.vae import VAE
 from genkit.objectives import Objective
 from genkit.recipe import Recipe, Source
 from genkit.recipes import (
+    book32_autoencoder,
     book32_classifier,
     book32_ddpm,
     book32_guided,
+    book32_hvae,
     book32_reader,
+    book32_vae,
     book128_autoencoder,
     book128_latent,
     book128_reader,
@@ -54,6 +57,8 @@ CLASSES = {
     "book_text": TextEncoder,
 }
 FEW = range(24)
+CODED = range(300)
+"""More than the 256 numbers of a code, so that it has a covariance."""
 CACHED = (book128_latent.coder, book128_latent.latents, book_text.vocabulary)
 
 
@@ -80,8 +85,10 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     small = dict(SPLITS) | {"train": FEW}
     for module in (book128_reader, book32_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
-    for module in (book128_autoencoder, book32_classifier, book32_ddpm, book32_guided):
+    pixels = (book32_classifier, book32_ddpm, book32_guided, book32_hvae, book32_vae)
+    for module in (book128_autoencoder, *pixels):
         monkeypatch.setattr(module, "PICTURES", FEW)
+    monkeypatch.setattr(book32_autoencoder, "PICTURES", CODED)
     monkeypatch.setattr(book32_ddpm, "EVALUATIONS", 2)
     monkeypatch.setattr(book128_autoencoder, "Pictures", FewPictures)
     monkeypatch.setattr(book128_latent, "SEEDS", FEW)
@@ -131,7 +138,8 @@ def test_every_file_is_a_recipe_of_its_own_name():
 def test_two_steps_end_to_end(name, few):
     recipe = short(name)
     sets = 2 if "reader" in name else 1  # readers see the held-out pairs, too
-    assert isinstance(recipe.data(), Source) and len(recipe.data()) == sets * len(FEW)
+    seen = CODED if name == "book32_autoencoder" else FEW
+    assert isinstance(recipe.data(), Source) and len(recipe.data()) == sets * len(seen)
     losses = run(name, few / "run")
     assert len(losses) == 2 and all(np.isfinite(list(step.values())).all() for step in losses)
     model = hub.load(few / "run" / "export")

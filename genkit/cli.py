@@ -207,8 +207,8 @@ def evaluate(
 
     Args:
         name: Name or folder of a checkpoint.
-        metric: What to measure: psnr, labels, prompt-fidelity, unconditional, bound …; another
-            word lists them all.
+        metric: What to measure: psnr, labels, prompt-fidelity, probe, retrieval and more; a wrong
+            name is answered with the list of all.
         n: Pictures or prompts; the metric's own number where it is not told.
         seed: Seed of the first one in the test split.
         json: Print one JSON object in the last line, for programs.

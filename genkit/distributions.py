@@ -8,9 +8,10 @@
 
 Conventions
     Every element is independent; of a LogisticMixture, every pixel.  `log_prob` and `kl` are
-    therefore elementwise, in nats: sum over the axes that make one picture. A Categorical's last axis holds the K classes; its samples are
-    integers without that axis.  `sample` takes the randomness as an argument. Noise is drawn on
-    the generator's device and moved, so one CPU generator gives the same sample on every device.
+    therefore elementwise, in nats: sum over the axes that make one picture. A Categorical's last
+    axis holds the K classes; its samples are integers without that axis.  `sample` takes the
+    randomness as an argument. Noise is drawn on the generator's device and moved, so one CPU
+    generator gives the same sample on every device.
 """
 
 import math

@@ -11,6 +11,8 @@
     unconditional, bound, units    the families of picturebook-32, see `genkit.families`
     frechet, classes           a class-conditional pixel model, see `genkit.pixels`
     noisy-classes              a noisy classifier: share of noisy test pictures that it tells
+    kinds, probe, nearness,
+    retrieval                  encoders of pictures of 32², see `genkit.spaces`
 
 Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
 
@@ -33,7 +35,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from genkit import families, hub, pixels
+from genkit import families, hub, pixels, spaces
 from genkit.data.picturebook.ask import Ask, Check
 from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
@@ -43,11 +45,13 @@ from genkit.model import Samples
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
+from genkit.probes import Encoder
 from genkit.runtime import detect, prepare
 
 __all__ = [
@@ -72,6 +76,9 @@ COUNTS: Mapping[str, int] = {
     "frechet": 2000,
     "unconditional": 2000,
     "classes": 160,
+    "kinds": 2000,
+    "probe": 2000,
+    "nearness": 2000,
 }
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 CHAIN = 30
@@ -305,25 +312,23 @@ def _share(checks: Sequence[Check]) -> float:
 
 def _by(
     measure: Callable[[Any, int, int], tuple[float | None, dict[str, float]]],
-    family: Any,
-    what: str,
+    *classes: type,
     kind: Literal["exact", "bound", "estimate"] | None = None,
 ) -> Metric:
     """The metric of a function of (model, n, seed), for models of these classes."""
     metric = measure.__name__.replace("_", "-")
+    known = " or ".join(one.__name__ for one in classes)
 
     def measured(name: str, n: int, seed: int, draw: Draw | None) -> Report:
         model = pixels.exact(name)
-        if not isinstance(model, family):
-            raise ValueError(f"{name} is no {what}, which {metric} measures.")
+        if not isinstance(model, classes):
+            raise ValueError(f"{name} is no {known}, which {metric} measures.")
         value, details = measure(model, n, seed)
         return Report(name, metric, value, n, details, "undefined" if value is None else kind)
 
     return measured
 
 
-CONDITIONAL = "class-conditional pixel model"
-BOUNDED = PixelDiffusion | VAE | HVAE | DeterministicAutoencoder
 Metric = Callable[[str, int, int, Draw | None], Report]
 METRICS: Mapping[str, Metric] = {
     "psnr": _psnr,
@@ -331,10 +336,16 @@ METRICS: Mapping[str, Metric] = {
     "captions": _captions,
     "prompt-fidelity": _fidelity,
     "prompt-fidelity-held-out": _fidelity_held_out,
-    "unconditional": _by(families.unconditional, Samples, "model that draws when asked nothing"),
-    "bound": _by(families.bound, BOUNDED, "family with a bound", kind="bound"),
-    "units": _by(families.units, VAE | HVAE, "variational autoencoder of 32²"),
-    "frechet": _by(pixels.frechet, PixelDiffusion, CONDITIONAL),
-    "classes": _by(pixels.classes, PixelDiffusion, CONDITIONAL),
-    "noisy-classes": _by(pixels.noisy_classes, NoisyClassifier, "noisy classifier"),
+    "unconditional": _by(families.unconditional, Samples),
+    "bound": _by(
+        families.bound, PixelDiffusion, VAE, HVAE, DeterministicAutoencoder, kind="bound"
+    ),
+    "units": _by(families.units, VAE, HVAE),
+    "frechet": _by(pixels.frechet, PixelDiffusion),
+    "classes": _by(pixels.classes, PixelDiffusion),
+    "noisy-classes": _by(pixels.noisy_classes, NoisyClassifier),
+    "kinds": _by(spaces.kinds, ConvEncoder, ViTEncoder),
+    "probe": _by(spaces.probe, Encoder, VAE),
+    "nearness": _by(spaces.nearness, Encoder, VAE),
+    "retrieval": _by(spaces.retrieval, Contrastive),
 }

@@ -21,6 +21,7 @@ from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
@@ -38,6 +39,9 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
     DeterministicAutoencoder: ("psnr", "unconditional", "bound"),
     VAE: ("bound", "unconditional", "psnr", "units"),
     HVAE: ("bound", "unconditional", "psnr", "units"),
+    ConvEncoder: ("kinds", "probe", "nearness"),
+    ViTEncoder: ("kinds", "probe", "nearness"),
+    Contrastive: ("retrieval", "probe", "nearness"),
     Reader: ("labels",),
     TextEncoder: ("captions",),
     LatentDiffusion: ("prompt-fidelity", "prompt-fidelity-held-out"),

@@ -203,7 +203,7 @@ def test_other_families_are_refused(models, metric):
     with pytest.raises(ValueError, match=f"{pixels.READER} is no .*, which {metric} measures"):
         evaluate(pixels.READER, metric, n=6)
     if metric == "units":
-        with pytest.raises(ValueError, match="plain is no variational autoencoder"):
+        with pytest.raises(ValueError, match="plain is no VAE or HVAE, which units measures"):
             evaluate("plain", metric, n=6)
 
 

@@ -20,6 +20,7 @@ from genkit.data.picturebook.source import Pictures
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
@@ -30,11 +31,14 @@ from genkit.recipe import Recipe, Source
 from genkit.recipes import (
     book32_autoencoder,
     book32_classifier,
+    book32_contrastive,
+    book32_convnet,
     book32_ddpm,
     book32_guided,
     book32_hvae,
     book32_reader,
     book32_vae,
+    book32_vit,
     book128_autoencoder,
     book128_latent,
     book128_reader,
@@ -49,11 +53,14 @@ CLASSES = {
     "book128_reader": Reader,
     "book32_autoencoder": DeterministicAutoencoder,
     "book32_classifier": NoisyClassifier,
+    "book32_contrastive": Contrastive,
+    "book32_convnet": ConvEncoder,
     "book32_ddpm": PixelDiffusion,
     "book32_guided": PixelDiffusion,
     "book32_hvae": HVAE,
     "book32_reader": Reader,
     "book32_vae": VAE,
+    "book32_vit": ViTEncoder,
     "book_text": TextEncoder,
 }
 FEW = range(24)
@@ -85,8 +92,17 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     small = dict(SPLITS) | {"train": FEW}
     for module in (book128_reader, book32_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
-    pixels = (book32_classifier, book32_ddpm, book32_guided, book32_hvae, book32_vae)
-    for module in (book128_autoencoder, *pixels):
+    for module in (
+        book128_autoencoder,
+        book32_classifier,
+        book32_contrastive,
+        book32_convnet,
+        book32_ddpm,
+        book32_guided,
+        book32_hvae,
+        book32_vae,
+        book32_vit,
+    ):
         monkeypatch.setattr(module, "PICTURES", FEW)
     monkeypatch.setattr(book32_autoencoder, "PICTURES", CODED)
     monkeypatch.setattr(book32_ddpm, "EVALUATIONS", 2)

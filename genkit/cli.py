@@ -236,7 +236,8 @@ def publish(
     out = out or Path("checkpoints") / recipe
     run = run or Path("runs") / recipe
     for report in publication.publish(recipe, run, out, _drawing(str(out))):
-        print(dumps(report.json()) if json else f"{report.metric}: {report.value:.4g}")
+        value = "none" if report.value is None else f"{report.value:.4g}"
+        print(dumps(report.json()) if json else f"{report.metric}: {value}")
     print(out, file=sys.stderr)
 
 

@@ -38,10 +38,10 @@ genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
-genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.pixels genkit.probes
-genkit.spaces
+genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
+genkit.families genkit.probes genkit.spaces
 genkit.evaluate
-genkit.optimizer genkit.recipe genkit.train genkit.publish
+genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
 genkit.generate
 

@@ -180,7 +180,7 @@ class PixelDiffusion(Model):
 
     @torch.no_grad()
     def sample(self, rngs: Sequence[torch.Generator]) -> Float[Tensor, "B 3 H W"]:
-        """Pictures of no class: noise of the generators, `EVALUATIONS` evaluations, its sampler."""
+        """Pictures of no class from the generators' noise, in `EVALUATIONS` evaluations."""
         cond = self.condition([None] * len(rngs))
         x = noise(rngs, (3, self.size, self.size), device=cond["label"].device)
         # The level of the first time: 1 on a chain, σ_max on an exploding schedule.

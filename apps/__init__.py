@@ -49,7 +49,9 @@ class Page:
     path: str
 
 
-PAGES = (Page("home", ""), Page("prompt", "prompt"), Page("noise", "noise"))
+PAGES = (
+    Page("home", ""), Page("prompt", "prompt"), Page("noise", "noise"), Page("latents", "latents")
+)  # fmt: skip
 
 
 def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":

@@ -49,7 +49,12 @@ class Page:
     path: str
 
 
-PAGES = (Page("home", ""), Page("prompt", "prompt"), Page("noise", "noise"))
+PAGES = (
+    Page("home", ""),
+    Page("prompt", "prompt"),
+    Page("noise", "noise"),
+    Page("compare", "compare"),
+)
 
 
 def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":

@@ -28,13 +28,15 @@ from genkit.diffusion.likelihood import step_nats
 from genkit.diffusion.schedule import Discrete, spread
 from genkit.diffusion.variance import LearnedVariance, earlier, posterior
 from genkit.distributions import Categorical, Gaussian
-from genkit.models.autoencoder import Autoencoder
+from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier, class_of
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.latent import LatentDiffusion
+from genkit.models.vae import Level, Variational, parts
 
 __all__ = [
     "Batch",
+    "Bounded",
     "Denoising",
     "Hybrid",
     "LatentDenoising",
@@ -43,6 +45,7 @@ __all__ = [
     "Objective",
     "Reading",
     "Reconstruction",
+    "SquaredError",
     "label_losses",
 ]
 
@@ -109,6 +112,68 @@ class Reconstruction:
             "kl": coded.posterior.kl().mean(),
         }
         yield Loss("model", parts["pixels"] + parts["edges"] + self.beta * parts["kl"], parts)
+
+
+class SquaredError:
+    """What a plain autoencoder minimises: E ‖x − g(f(x))‖², the mean over channels and pixels.
+
+    Args:
+        model: The autoencoder.
+    """
+
+    def __init__(self, model: DeterministicAutoencoder) -> None:
+        self.model = model
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x = to_unit(batch["picture"])
+        yield Loss("model", (self.model(x).mean - x).square().mean())
+
+
+class Bounded:
+    """The evidence bound of a model of latent variables, in bits per dimension.
+
+        loss = E_q[−ln p(x | z)] + β Σ_levels Σ_channels max(λ, E_x KL(channel))
+
+    The free bits λ take the reward from a channel that switches itself off: below λ nats its
+    divergence costs nothing more. The bound that is reported has β = 1 and λ = 0.
+
+    Args:
+        model: A VAE or a hierarchical one.
+        beta: Weight β of the divergences; 1 is the bound.
+        free: λ, in nats of one channel of one picture.
+
+    References:
+        Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016; free
+            bits)  https://arxiv.org/abs/1606.04934
+        beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins
+            et al., 2017)  https://openreview.net/forum?id=Sy2fzU9gl
+    """
+
+    def __init__(self, model: Variational, beta: float = 1.0, free: float = 0.0) -> None:
+        self.model, self.beta, self.free = model, beta, free
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        x = to_unit(batch["picture"])
+        coded = self.model(x, torch.default_generator)
+        bound = parts(coded, x)
+        paid = sum(self._paid(level) for level in coded.levels)
+        unit = bound.dims * math.log(2)
+        total = bound.parts["reconstruction"].mean() + self.beta * paid
+        said = {"bits": bound.bits.mean()} | {
+            _plain(name): part.mean() / unit for name, part in bound.parts.items()
+        }
+        yield Loss("model", total / unit, said)
+
+    def _paid(self, level: Level) -> Tensor:
+        """What a level costs: its channels' divergences, none of them below λ."""
+        return level.dimensions.sum(dim=(2, 3)).mean(dim=0).clamp(min=self.free).sum()
+
+
+def _plain(name: str) -> str:
+    """The name of a part as a log can carry it: "16×16 · 2" → "16x16_2"."""
+    return name.replace("×", "x").replace(" · ", "_")
 
 
 class Reading:

@@ -57,10 +57,12 @@ class Recipe:
         weight_decay: On matrices and kernels; never on biases and norms.
         ema: Decay of the averaged weights, which are what is exported.
         clip: Largest norm of a player's gradient.
+        skip: Norm of a player's gradient above which its step is left out.
         bf16: Autocast to bfloat16 where the machine is faster with it.
         seed: Of initial values, order and noise.
         dtype: In which the export is stored.
         sheet: Draws a picture of what the averaged network can do.
+        finish: What the averaged network still needs after the last step.
     """
 
     name: str
@@ -76,10 +78,12 @@ class Recipe:
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 1.0
+    skip: float = math.inf
     bf16: bool = True
     seed: int = 0
     dtype: torch.dtype = torch.float16
     sheet: Callable[[Model], Any] | None = None
+    finish: Callable[[Model], None] | None = None
 
     def __post_init__(self) -> None:
         limits = {
@@ -90,6 +94,7 @@ class Recipe:
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "ema": 0 <= self.ema < 1,
             "clip": self.clip > 0,
+            "skip": self.skip > 0,
         }
         for name, fine in limits.items():
             if not fine:

@@ -201,6 +201,8 @@ class _Run:
         self.saved = self.step
 
     def export(self) -> None:
+        if self.recipe.finish is not None and self.step == self.recipe.steps:
+            self.recipe.finish(self.average.module)
         self.average.module.save_pretrained(self.folder / "export", self.recipe.dtype)
 
     def restore(self) -> None:
@@ -278,7 +280,8 @@ class _Run:
         optimizer = self.optimizers[loss.player]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
-        optimizer.step()
+        if norm <= self.recipe.skip:
+            optimizer.step()
         parts = {f"{loss.player}.{name}": part for name, part in loss.parts.items()}
         return {loss.player: loss.total, f"{loss.player}.norm": norm} | parts
 

@@ -17,13 +17,20 @@ deviation of each channel over a training set, and
 
     standardise(z) = (z − shift)/scale,      restore(z) = z·scale + shift.
 
+The other autoencoder here is the plain one, for pictures of 32²: no cloud, no divergence. Nobody
+told its latents where to lie; that N(m, S) with their own mean and covariance, fitted afterwards,
+is a bad guess of it, its pictures show.
+
 References:
+    Reducing the Dimensionality of Data with Neural Networks (Hinton and Salakhutdinov, 2006)
+        https://www.cs.toronto.edu/~hinton/absps/science.pdf
     Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
         https://arxiv.org/abs/1312.6114
     High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
         https://arxiv.org/abs/2112.10752
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +38,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genkit.diffusion.sample import noise
 from genkit.distributions import Dirac, Gaussian
 from genkit.model import Model
-from genkit.nn.convnet import ConvBlock, Patchify, Unpatchify
+from genkit.nn.convnet import Contract, ConvBlock, Patchify, Unpatchify, blocks
 from genkit.nn.layers import full, zeros
 
-__all__ = ["Autoencoder", "Coded"]
+__all__ = ["Autoencoder", "Coded", "DeterministicAutoencoder", "check_latents", "check_picture"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,120 @@ class Autoencoder(Model):
     @property
     def _dtype(self) -> torch.dtype:
         return self.encoder[0].weight.dtype
+
+
+class DeterministicAutoencoder(Model):
+    """A point of C × H/8 × W/8 numbers for every picture, and back.
+
+    Args:
+        channels: Latent channels C.
+        widths: Channels of the maps of 1/2, 1/4 and 1/8 of the side, on either way.
+        encoder: Residual blocks of each in the encoder.
+        decoder: The same in the decoder.
+        size: Side of the pictures it was trained on, in pixels.
+
+    References:
+        Reducing the Dimensionality of Data with Neural Networks (Hinton and Salakhutdinov, 2006)
+            https://www.cs.toronto.edu/~hinton/absps/science.pdf
+    """
+
+    def __init__(
+        self,
+        channels: int = 16,
+        widths: tuple[int, int, int] = (112, 144, 160),
+        encoder: tuple[int, int, int] = (2, 1, 1),
+        decoder: tuple[int, int, int] = (3, 2, 1),
+        size: int = 32,
+    ) -> None:
+        super().__init__()
+        self.size, self.channels = size, channels
+        half, quarter, eighth = widths
+        self.encoder = Contract(widths, encoder)
+        self.code = nn.Sequential(nn.SiLU(), nn.Conv2d(eighth, channels, 3, padding=1))
+        self.decoder = nn.Sequential(
+            nn.Conv2d(channels, eighth, 3, padding=1),
+            *blocks(eighth, decoder[2]),
+            Unpatchify(eighth, quarter, 2),
+            *blocks(quarter, decoder[1]),
+            Unpatchify(quarter, half, 2),
+            *blocks(half, decoder[0]),
+            nn.SiLU(),
+            Unpatchify(half, 3, 2, kernel=3),
+        )
+        dims = channels * (size // 8) ** 2
+        self.register_buffer("mean", torch.zeros(dims))
+        self.register_buffer("root", torch.eye(dims))
+
+    def encode(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Returns the points of pictures in [−1, 1].
+
+        Raises:
+            ValueError: If the pictures are not of the model's size.
+        """
+        check_picture(x, self.size)
+        return full(self.code(self.encoder(x.to(self._dtype))[-1]))
+
+    def decode(self, z: Float[Tensor, "B C h w"]) -> Dirac:
+        """Returns the pictures of points, about [−1, 1], not clamped.
+
+        Raises:
+            ValueError: If the latents are not of the model's shape.
+        """
+        check_latents([z], [(self.channels, self.size // 8)])
+        return Dirac(full(self.decoder(z.to(self._dtype))))
+
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Dirac:
+        """Encodes and decodes."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def fit(self, z: Float[Tensor, "N C h w"]) -> None:
+        """Stores the Gaussian of latents: their mean, and a root of their covariance.
+
+        Raises:
+            ValueError: If there are no more latents than numbers in one, or one is not finite.
+        """
+        flat = z.flatten(1).double()
+        if len(flat) <= flat.shape[1] or not bool(flat.isfinite().all()):
+            raise ValueError(
+                f"{len(flat)} latents of {flat.shape[1]} numbers have no covariance that could be "
+                f"inverted: give more than {flat.shape[1]}, all of them finite."
+            )
+        self.mean.copy_(flat.mean(dim=0))
+        ridge = 1e-6 * torch.eye(flat.shape[1], dtype=flat.dtype, device=flat.device)
+        self.root.copy_(torch.linalg.cholesky(flat.T.cov() + ridge))
+
+    def sample(self, rngs: Sequence[torch.Generator]) -> Float[Tensor, "B 3 H W"]:
+        """Pictures of points from the fitted Gaussian."""
+        side = self.size // 8
+        eps = noise(rngs, (self.channels, side, side), device=self.mean.device).flatten(1)
+        z = self.mean + eps.to(self.root.dtype) @ self.root.T
+        return self.decode(z.unflatten(1, (self.channels, side, side))).mean
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.code[1].weight.dtype
+
+
+def check_picture(x: Tensor, size: int) -> None:
+    """Pictures of another size than a model's are refused."""
+    if x.shape[-2:] != (size, size):
+        raise ValueError(
+            f"The pictures are {x.shape[-1]}×{x.shape[-2]}; the model knows pictures of "
+            f"{size}×{size}: resize them."
+        )
+
+
+def check_latents(latents: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> None:
+    """Latents must be as many and as large as the model's, which are (channels, side)."""
+    if len(latents) != len(shapes):
+        raise ValueError(f"{len(latents)} latents were given, the model has {len(shapes)}.")
+    for z, (channels, side) in zip(latents, shapes, strict=True):
+        if z.shape[1:] != (channels, side, side):
+            raise ValueError(
+                f"A latent has the shape {tuple(z.shape[1:])}, the model's has "
+                f"{(channels, side, side)}: it belongs to another model or level."
+            )
 
 
 def _round(side: int) -> int:

@@ -3,6 +3,7 @@
     ConvBlock         y = x + W₂·SiLU(W₁·SiLU(x)),  W₂ = 0 at the start
     Patchify(p)       "C H W" → "D H/p W/p": every p×p patch becomes one vector (linear)
     Unpatchify(p)     "C H W" → "D H·p W·p": the reverse, a convolution and a pixel shuffle
+    Contract          a picture → feature maps of 1/2, 1/4, 1/8 … of its side
 
 There is no normalisation here: a flat colour is a constant that a normalisation over space would
 erase, and on a CPU it costs as much as a convolution. Starting every residual branch at zero
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from genkit.nn.layers import zeros
 
-__all__ = ["ConvBlock", "Patchify", "Unpatchify"]
+__all__ = ["ConvBlock", "Contract", "Patchify", "Unpatchify", "blocks"]
 
 
 class ConvBlock(nn.Module):
@@ -72,3 +73,35 @@ class Unpatchify(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D Hp Wp"]:
         return F.pixel_shuffle(self.conv(x), self.patch)
+
+
+class Contract(nn.Module):
+    """Feature maps of a picture, each half as wide and high as the one before it.
+
+    Args:
+        widths: Channels of the map of half the side, of a quarter …
+        counts: Residual blocks of each.
+        channels: Channels of the picture.
+    """
+
+    def __init__(
+        self, widths: tuple[int, ...], counts: tuple[int, ...], channels: int = 3
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(Patchify(before, width, 2), *blocks(width, count))
+            for before, width, count in zip((channels, *widths), widths, counts)
+        )
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D h w"]]:
+        """Returns the maps, the finest first."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def blocks(channels: int, count: int) -> list[ConvBlock]:
+    """`count` residual blocks of one width."""
+    return [ConvBlock(channels) for _ in range(count)]

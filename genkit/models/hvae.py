@@ -1,0 +1,227 @@
+"""The hierarchical VAE: several clouds, each expected from those above it.
+
+    p(x) = ∫ p(z_1) p(z_2 | z_1) … p(z_L | z_<L) p(x | z)  dz
+    q(z | x) = q(z_1 | x) q(z_2 | z_1, x) … q(z_L | z_<L, x)
+    −ln p(x) ≤ E_q[−ln p(x | z)] + Σ_l E_q KL(q(z_l | z_<l, x) ‖ p(z_l | z_<l))
+
+One ladder serves both: the encoder goes up once, from 1/2 to 1/8 of the side; then a single way
+goes down, on which each level draws its z, from the prior that the way so far expects or from the
+posterior that also looks at the encoder's map of the same size:
+
+    z ~ N(μ_p + Δμ, (σ_p·Δσ)²)          h ← block(h + W z)
+
+The posterior is told as a difference from the prior, so that a level of which x says nothing new
+costs nothing (Δμ = 0, Δσ = 1, as at the start). Together with residual blocks that start as the
+identity, free bits and the skipping of steps with a sudden large gradient (`Recipe.skip`), this
+keeps many levels stable without normalisation.
+
+Diffusion is the same ladder with an encoder that has no parameters, the noise, and a thousand
+levels of the picture's own size.
+
+References:
+    Ladder Variational Autoencoders (Sønderby et al., 2016; one way down for both)
+        https://arxiv.org/abs/1602.02282
+    NVAE: A Deep Hierarchical Variational Autoencoder (Vahdat and Kautz, 2020; the residual
+        posterior)  https://arxiv.org/abs/2007.03898
+    Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images (Child,
+        2021; the block of the way down, skipped steps)  https://arxiv.org/abs/2011.10650
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from genkit.distributions import Gaussian, LogisticMixture
+from genkit.model import Model
+from genkit.models.autoencoder import check_latents, check_picture
+from genkit.models.vae import (
+    Coded,
+    Level,
+    Randomness,
+    check_temperature,
+    drawn,
+)
+from genkit.nn.convnet import Contract, ConvBlock, Unpatchify
+from genkit.nn.layers import full, zeros
+
+__all__ = ["HVAE"]
+
+
+class Rung(nn.Module):
+    """One level: prior and posterior of z from the way down, and what z adds to it.
+
+    Args:
+        width: Channels of the way down and of the encoder's map.
+        channels: Channels of z.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.prior = zeros(nn.Conv2d(width, 2 * channels, 3, padding=1))
+        self.join = nn.Conv2d(2 * width, width, 1)
+        self.change = zeros(nn.Conv2d(width, 2 * channels, 3, padding=1))
+        self.add = nn.Conv2d(channels, width, 1)
+        self.block = ConvBlock(width)
+
+    def expect(self, h: Float[Tensor, "B D h w"]) -> Gaussian:
+        """p(z | the levels above)."""
+        mean, log_std = full(self.prior(F.silu(h))).chunk(2, dim=1)
+        return Gaussian(mean, _soft(log_std).exp())
+
+    def look(
+        self, prior: Gaussian, h: Float[Tensor, "B D h w"], seen: Float[Tensor, "B D h w"]
+    ) -> Gaussian:
+        """q(z | x, the levels above), from the encoder's map of the picture."""
+        joined = F.silu(self.join(F.silu(torch.cat((h, seen), dim=1))))
+        shift, log_ratio = full(self.change(joined)).chunk(2, dim=1)
+        return Gaussian(prior.mean + shift, prior.std * _soft(log_ratio).exp())
+
+    def forward(
+        self, h: Float[Tensor, "B D h w"], z: Float[Tensor, "B C h w"]
+    ) -> Float[Tensor, "B D h w"]:
+        """The way down, one level further."""
+        return self.block(h + self.add(z.to(h.dtype)))
+
+
+class HVAE(Model):
+    """A ladder of three sizes with several latents each.
+
+    Args:
+        channels: Channels of a latent at 1/8, 1/4 and 1/2 of the side.
+        counts: Latents of each size.
+        widths: Channels of the maps of 1/2, 1/4 and 1/8 of the side, on either way.
+        encoder: Residual blocks of each in the encoder; the way down has one for each latent.
+        mixture: Logistic laws K of a pixel.
+        size: Side of the pictures it was trained on, in pixels.
+
+    References:
+        Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images (Child,
+            2021)  https://arxiv.org/abs/2011.10650
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int, int] = (16, 8, 4),
+        counts: tuple[int, int, int] = (2, 3, 3),
+        widths: tuple[int, int, int] = (96, 128, 112),
+        encoder: tuple[int, int, int] = (2, 1, 1),
+        mixture: int = 5,
+        size: int = 32,
+    ) -> None:
+        super().__init__()
+        self.size, self.counts = size, counts
+        sides = [size // 8, size // 4, size // 2]
+        self.levels = tuple(
+            f"{side}×{side} · {i + 1}"
+            for side, n in zip(sides, counts, strict=True)
+            for i in range(n)
+        )
+        self.shapes = [
+            (channel, side)
+            for channel, side, n in zip(channels, sides, counts, strict=True)
+            for _ in range(n)
+        ]
+        down = widths[::-1]
+        self.encoder = Contract(widths, encoder)
+        self.top = nn.Parameter(torch.zeros(down[0], sides[0], sides[0]))
+        self.rungs = nn.ModuleList(
+            nn.ModuleList(Rung(width, channel) for _ in range(n))
+            for width, channel, n in zip(down, channels, counts, strict=True)
+        )
+        self.enlarge = nn.ModuleList(
+            Unpatchify(before, width, 2) for before, width in zip(down, down[1:], strict=False)
+        )
+        self.last = nn.Sequential(nn.SiLU(), Unpatchify(down[2], 10 * mixture, 2, kernel=3))
+
+    def forward(self, x: Float[Tensor, "B 3 H W"], rngs: Randomness = None) -> Coded:
+        """Encodes, draws every z from its posterior, decodes.
+
+        Raises:
+            ValueError: If the pictures are not of the model's size.
+        """
+        check_picture(x, self.size)
+        maps = self.encoder(x.to(self.top.dtype))[::-1]
+        levels: list[Level] = []
+
+        def seen(rung: Rung, h: Tensor, scale: int) -> Tensor:
+            prior = rung.expect(h)
+            posterior = rung.look(prior, h, maps[scale])
+            name = self.levels[len(levels)]
+            levels.append(Level(name, prior, posterior, drawn(posterior, rngs)))
+            return levels[-1].z
+
+        return Coded(self._descend(len(x), seen), tuple(levels))
+
+    def encode(self, x: Float[Tensor, "B 3 H W"], rngs: Randomness = None) -> tuple[Level, ...]:
+        """Returns every level, from the top down.
+
+        Raises:
+            ValueError: If the pictures are not of the model's size.
+        """
+        return self(x, rngs).levels
+
+    def decode(self, latents: Sequence[Float[Tensor, "B C h w"]]) -> LogisticMixture:
+        """Returns p(x | z_1 … z_L).
+
+        Raises:
+            ValueError: If the latents are not as many and as large as the model's.
+        """
+        check_latents(latents, self.shapes)
+        rest = iter(latents)
+        return self._descend(len(latents[0]), lambda rung, h, scale: next(rest))
+
+    def generate(
+        self,
+        rngs: Sequence[Generator],
+        given: Sequence[Float[Tensor, "B C h w"]] = (),
+        temperature: float = 1.0,
+    ) -> tuple[tuple[Tensor, ...], LogisticMixture]:
+        """Returns all z, those below the given ones drawn from their priors, and p(x | z).
+
+        Args:
+            rngs: One for each picture.
+            given: The first levels, from the top: what shall stay.
+            temperature: Of the priors, a factor of their standard deviations.
+
+        Raises:
+            ValueError: If a given latent does not fit, or the temperature is out of range.
+        """
+        check_temperature(temperature)
+        check_latents(given, self.shapes[: len(given)])
+        latents: list[Tensor] = []
+
+        def dreamt(rung: Rung, h: Tensor, scale: int) -> Tensor:
+            if len(latents) < len(given):
+                latents.append(given[len(latents)])
+            else:
+                prior = rung.expect(h)
+                law = Gaussian(prior.mean, temperature * prior.std)
+                latents.append(drawn(law, rngs))
+            return latents[-1]
+
+        picture = self._descend(len(rngs), dreamt)
+        return tuple(latents), picture
+
+    def sample(self, rngs: Sequence[Generator]) -> Float[Tensor, "B 3 H W"]:
+        """The mean pictures of latents from the priors."""
+        return self.generate(rngs)[1].mean
+
+    def _descend(
+        self, count: int, choose: Callable[[Rung, Tensor, int], Tensor]
+    ) -> LogisticMixture:
+        """The way down: `choose` gives each level its z, from (rung, h, scale)."""
+        h = self.top.expand(count, -1, -1, -1)
+        for scale, rungs in enumerate(self.rungs):
+            if scale > 0:
+                h = self.enlarge[scale - 1](h)
+            for rung in rungs:
+                h = rung(h, choose(rung, h, scale))
+        return LogisticMixture.of(full(self.last(h)))
+
+
+def _soft(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    """About x up to 2, and never beyond 5: a logarithm that cannot run away (NVAE)."""
+    return 5 * (x / 5).tanh()

@@ -1,0 +1,28 @@
+"""Pictures of 32² by a hierarchical VAE: eight clouds of three sizes, from the top down.
+
+It has the parameters, the pictures and the training cost of book32_vae and book32_ddpm, so that
+the three can be compared.
+"""
+
+from genkit.data.picturebook.source import Pictures
+from genkit.models.hvae import HVAE
+from genkit.objectives import Bounded
+from genkit.optimizer import muon
+from genkit.recipe import Recipe
+from genkit.recipes.book32_vae import PICTURES, drawn
+
+__all__ = ["RECIPE"]
+
+RECIPE = Recipe(
+    name="book32_hvae",
+    model=HVAE,
+    objective=lambda model: Bounded(model, free=1.0),
+    data=lambda: Pictures(PICTURES, 32),
+    steps=3500,
+    batch=64,
+    lr=2e-3,
+    warmup=200,
+    optimizer=muon,
+    skip=200.0,
+    sheet=drawn,
+)

@@ -2,7 +2,7 @@
 
 The picture stands on top: the visitor's own, or the scene of a seed. Below it two sections:
 
-    ways      one picture, three ways: to the latents and back, and its bound taken apart
+    travel    one picture, three ways: to the latents and back, and its bound taken apart
     between   what lies between pictures, what the models draw, and what they cost
 
 Whenever the picture changes, the document hears the event `genkit:picture`, so that a section can
@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps import Page, ways
+from apps import Page, travel
 from apps.common import LIGHT, Studio, follow, footer, furnish, header, html_part
 from apps.small import Small
 from apps.text import Words, both
@@ -33,7 +33,7 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     furnish(blocks, "compare")
     picture = gr.State(None)
     seed = _picture(blocks, small, words, language, picture)
-    ways.section(words, studio, language, picture, seed)
+    travel.section(words, studio, language, picture, seed)
     footer()
     follow(blocks, words, language)
 

@@ -40,6 +40,7 @@ __all__ = ["FIRST", "Invertible", "invert"]
 FIRST = 1e-15
 """The first step of a chain: t = 0 itself stands for clean data (see `grid`)."""
 
+EULER = Euler()
 Invertible = Euler | Heun | DPMPP2M | DEIS
 """Samplers that follow the flow and draw nothing, whose step holds in both directions."""
 
@@ -49,7 +50,7 @@ def invert(
     x0: Float[Tensor, "B C H W"],
     steps: int,
     cond: Condition = NOTHING,
-    sampler: Invertible = Euler(),
+    sampler: Invertible = EULER,
     start: float = FIRST,
 ) -> Iterator[State]:
     """Steps pictures from `start` to t = 1, yielding the state after every step.

@@ -16,6 +16,8 @@ NAMES = {"vae": "VAE", "hvae": "HVAE", "diffusion": "DDPM"}
 """The bars, from the top."""
 PIXELS = ("reconstruction", "L_0")
 GREY = 127.5
+MUCH = 10.0
+"""σ/α above which all is noise, however much."""
 LEAST = 4.0
 """Bits/dim that the axis holds in any case."""
 
@@ -75,6 +77,8 @@ def _named(part: Part) -> str:
         return both("ways.part.pixels")
     if part.name == "L_t":
         low, high = (number(GREY * one, 2) for one in (part.low, part.high))
+        if part.high > MUCH:
+            return formula(both("ways.part.most", low=low))
         return formula(both("ways.part.steps", low=low, high=high))
     if part.name in ("L_0", "L_T"):
         return formula(both(f"ways.part.{'first' if part.name == 'L_0' else 'last'}"))

@@ -33,6 +33,7 @@ def cloud_slots(cloud: Cloud, x: Float[Tensor, "3 H W"]) -> dict[str, str]:
     nats = cloud.nats.flatten(1).sum(dim=1)
     order = nats.argsort(descending=True)
     spread = heat(cloud.spread[None] * 127.5 / WHITE)
+    missing = heat((cloud.back - x).square().mean(dim=0, keepdim=True).sqrt() * 127.5 / WHITE)
     total, bits = float(nats.sum()), float(nats.sum()) / math.log(2)
     half = int((nats[order].cumsum(0) < total / 2).sum()) + 1
     values = {
@@ -50,7 +51,9 @@ def cloud_slots(cloud: Cloud, x: Float[Tensor, "3 H W"]) -> dict[str, str]:
         "mu": _image(mosaic([diverging(cloud.mean[order] / 3)], COLUMNS, 2, 4)),
         "sigma": _image(mosaic([heat(cloud.std[order])], COLUMNS, 2, 4)),
         "draws": _image(mosaic([colours(cloud.draws)], COLUMNS, 2)),
+        "x": _image(mosaic([colours(x[None])], 1)),
         "middle": _image(mosaic([colours(cloud.back[None])], 1)),
+        "missing": _image(mosaic([missing], 1)),
         "spread": _image(mosaic([spread], 1)),
         "cloud": both("ways.cloud.now", **values),
     }

@@ -339,12 +339,11 @@ def _bound() -> str:
 
 
 def _cloud() -> str:
-    """The maps of μ and σ, draws, the middle and the spread."""
-    shapes = {"mu": "8 / 2", "sigma": "8 / 2", "draws": "8 / 2", "middle": "1", "spread": "1"}
+    """The maps of μ and σ, the draws, and the picture beside what the cloud has of it."""
     figures = "".join(
-        f'<figure class="gk-of-{name}"><figcaption>{formula(both(f"ways.cloud.{name}"))}'
+        f'<figure class="gk-cloud-{name}"><figcaption>{formula(both(f"ways.cloud.{name}"))}'
         f"</figcaption>{place(f'ways.{name}', look='gk-sheet')}</figure>"
-        for name in shapes
+        for name in ("mu", "sigma", "draws", "x", "middle", "missing", "spread")
     )
     figure = f'<div class="gk-cloud">{figures}</div>'
     live = {name: Live(f"ways.cloud-{name}") for name in CLOUD}

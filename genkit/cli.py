@@ -207,7 +207,8 @@ def evaluate(
 
     Args:
         name: Name or folder of a checkpoint.
-        metric: What to measure: psnr, labels, prompt-fidelity or prompt-fidelity-held-out.
+        metric: What to measure: psnr, labels, prompt-fidelity, probe, retrieval and more; a wrong
+            name is answered with the list of all.
         n: Pictures or prompts; the metric's own number where it is not told.
         seed: Seed of the first one in the test split.
         json: Print one JSON object in the last line, for programs.
@@ -235,7 +236,8 @@ def publish(
     out = out or Path("checkpoints") / recipe
     run = run or Path("runs") / recipe
     for report in publication.publish(recipe, run, out, _drawing(str(out))):
-        print(dumps(report.json()) if json else f"{report.metric}: {report.value:.4g}")
+        value = "none" if report.value is None else f"{report.value:.4g}"
+        print(dumps(report.json()) if json else f"{report.metric}: {value}")
     print(out, file=sys.stderr)
 
 

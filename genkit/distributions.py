@@ -8,9 +8,10 @@
 
 Conventions
     Every element is independent; of a LogisticMixture, every pixel.  `log_prob` and `kl` are
-    therefore elementwise, in nats: sum over the axes that make one picture. A Categorical's last axis holds the K classes; its samples are
-    integers without that axis.  `sample` takes the randomness as an argument. Noise is drawn on
-    the generator's device and moved, so one CPU generator gives the same sample on every device.
+    therefore elementwise, in nats: sum over the axes that make one picture. A Categorical's last
+    axis holds the K classes; its samples are integers without that axis.  `sample` takes the
+    randomness as an argument. Noise is drawn on the generator's device and moved, so one CPU
+    generator gives the same sample on every device.
 """
 
 import math
@@ -217,8 +218,7 @@ class LogisticMixture(Distribution):
         chosen = (self.logits + gumbel).argmax(dim=1, keepdim=True).unsqueeze(2)
         index = chosen.expand(-1, 1, 3, -1, -1)
         centre, log_scale, couple = (
-            part.gather(1, index).squeeze(1)
-            for part in (self.centre, self.log_scale, self.couple)
+            part.gather(1, index).squeeze(1) for part in (self.centre, self.log_scale, self.couple)
         )
         u = drawn(centre).clamp(1e-6, 1 - 1e-6)
         noise = log_scale.exp() * (u.log() - torch.log1p(-u))

@@ -1,14 +1,18 @@
 """Measuring checkpoints on scenes of the test split, which no training set contains.
 
-    psnr                       an autoencoder: 10·log10(255²/MSE) of test pictures, mean, in dB
+    psnr                       an autoencoder of any kind: 10·log10(255²/MSE) of test pictures that
+                               come back from the mean of z, mean, in dB
     labels                     a reader: share of the scene's labels that it reads right
     captions                   a text encoder: share of what a caption asks for that it reads right
     prompt-fidelity            text to image: captions of test scenes are drawn, the reader says
                                what it sees, and the value is (attributes found)/(attributes asked)
     prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
                                no generator has seen; `pair` is the share of those pairs found
-    frechet, bound, classes    a class-conditional pixel model, see `genkit.pixels`
+    unconditional, bound, units    the families of picturebook-32, see `genkit.families`
+    frechet, classes           a class-conditional pixel model, see `genkit.pixels`
     noisy-classes              a noisy classifier: share of noisy test pictures that it tells
+    kinds, probe, nearness,
+    retrieval                  encoders of pictures of 32², see `genkit.spaces`
 
 Half of all captions are Vietnamese. Everything is a function of (name, metric, n, seed).
 
@@ -21,9 +25,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,18 +35,23 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from genkit import hub, pixels
+from genkit import families, hub, pixels, spaces
 from genkit.data.picturebook.ask import Ask, Check
 from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_uint8, to_unit
-from genkit.distributions import Categorical
-from genkit.models.autoencoder import Autoencoder
+from genkit.distributions import Categorical, Dirac
+from genkit.model import Samples
+from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
+from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
+from genkit.models.vae import VAE
+from genkit.probes import Encoder
 from genkit.runtime import detect, prepare
 
 __all__ = [
@@ -65,10 +74,15 @@ COUNTS: Mapping[str, int] = {
     "prompt-fidelity": 500,
     "prompt-fidelity-held-out": 500,
     "frechet": 2000,
-    "bound": 30,
+    "unconditional": 2000,
     "classes": 160,
+    "kinds": 2000,
+    "probe": 2000,
+    "nearness": 2000,
 }
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
+CHAIN = 30
+"""The same for the bound of a diffusion model, which asks its network a thousand times."""
 
 Draw = Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]
 """(prompts, seeds) → pictures: how a text-to-image model is asked for pictures."""
@@ -82,21 +96,26 @@ class Report:
         name: The checkpoint.
         metric: One of `METRICS`.
         value: In dB for psnr, bits per dimension for bound, a squared distance of features for
-            frechet, else a share from 0 to 1.
+            frechet and unconditional, a count for units, else a share from 0 to 1; None where
+            there is no such number.
         n: How many pictures were looked at.
         details: Further numbers, by name.
+        kind: Of bits per dimension: exact, no less than the exact number on average (bound), near
+            it (estimate), or undefined; None of other metrics.
     """
 
     name: str
     metric: str
-    value: float
+    value: float | None
     n: int
     details: Mapping[str, float] = field(default_factory=dict)
+    kind: Literal["exact", "bound", "estimate", "undefined"] | None = None
 
     def json(self) -> dict[str, object]:
         """The report as one flat JSON object; numbers rounded to 6 digits."""
         facts = asdict(self)
-        facts |= facts.pop("details")
+        details, kind = facts.pop("details"), facts.pop("kind")
+        facts |= ({"kind": kind} if kind else {}) | details
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in facts.items()}
 
 
@@ -118,7 +137,7 @@ def evaluate(
     Args:
         name: Name or folder of the checkpoint.
         metric: One of `METRICS`.
-        n: Pictures or prompts; without it what `COUNTS` says, or 1,000.
+        n: Pictures or prompts; without it what `COUNTS` and `CHAIN` say, or 1,000.
         seed: Number of the first scene in the test split.
         draw: How to ask the model for pictures; needed by the metrics of prompts.
 
@@ -127,7 +146,9 @@ def evaluate(
     """
     if metric not in METRICS:
         raise ValueError(f"The metric {metric!r} is unknown: choose one of {', '.join(METRICS)}.")
-    n = COUNTS.get(metric, 1000) if n is None else n
+    if n is None:
+        chain = metric == "bound" and hub.card(name)["family"] == "diffusion"
+        n = CHAIN if chain else COUNTS.get(metric, 1000)
     scenes = len(SPLITS["test"])
     if not 0 <= seed < scenes:
         raise ValueError(f"There is no test scene {seed}: use 0 to {scenes - 1}.")
@@ -139,15 +160,18 @@ def evaluate(
 def _psnr(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     model = hub.load(name)
     coder = model.autoencoder if isinstance(model, LatentDiffusion) else model
-    if not isinstance(coder, Autoencoder):
+    if not isinstance(coder, Autoencoder | DeterministicAutoencoder | VAE | HVAE):
         raise ValueError(f"{name} is no autoencoder: psnr measures book128_autoencoder, say.")
-    runtime = detect()
+    runtime, size = detect(), SIZE
+    if not isinstance(coder, Autoencoder):
+        runtime, size = replace(runtime, dtype=torch.float32), coder.size
     coder = prepare(coder, runtime)
     values: list[float] = []
     for scenes in _scenes(n, seed):
-        picture = _rendered(scenes)
-        x = to_unit(picture).to(runtime.device, runtime.dtype)
-        again = to_uint8(coder(x).picture.mean.cpu())
+        picture = _rendered(scenes, size)
+        answer = coder(to_unit(picture).to(runtime.device, runtime.dtype))
+        seen = answer if isinstance(answer, Dirac) else answer.picture
+        again = to_uint8(seen.mean.cpu())
         mse = (again.double() - picture.double()).square().mean(dim=(1, 2, 3))
         values += (10 * (255**2 / mse.clamp(min=1e-9)).log10()).tolist()
     details = {"worst": min(values), "median": float(np.median(values))}
@@ -287,17 +311,20 @@ def _share(checks: Sequence[Check]) -> float:
 
 
 def _by(
-    measure: Callable[[Any, int, int], tuple[float, dict[str, float]]], family: type
+    measure: Callable[[Any, int, int], tuple[float | None, dict[str, float]]],
+    *classes: type,
+    kind: Literal["exact", "bound", "estimate"] | None = None,
 ) -> Metric:
-    """The metric of a function of `genkit.pixels`, for models of one family."""
+    """The metric of a function of (model, n, seed), for models of these classes."""
     metric = measure.__name__.replace("_", "-")
+    known = " or ".join(one.__name__ for one in classes)
 
     def measured(name: str, n: int, seed: int, draw: Draw | None) -> Report:
         model = pixels.exact(name)
-        if not isinstance(model, family):
-            raise ValueError(f"{name} is no {family.__name__}, which {metric} measures.")
+        if not isinstance(model, classes):
+            raise ValueError(f"{name} is no {known}, which {metric} measures.")
         value, details = measure(model, n, seed)
-        return Report(name, metric, value, n, details)
+        return Report(name, metric, value, n, details, "undefined" if value is None else kind)
 
     return measured
 
@@ -309,8 +336,16 @@ METRICS: Mapping[str, Metric] = {
     "captions": _captions,
     "prompt-fidelity": _fidelity,
     "prompt-fidelity-held-out": _fidelity_held_out,
+    "unconditional": _by(families.unconditional, Samples),
+    "bound": _by(
+        families.bound, PixelDiffusion, VAE, HVAE, DeterministicAutoencoder, kind="bound"
+    ),
+    "units": _by(families.units, VAE, HVAE),
     "frechet": _by(pixels.frechet, PixelDiffusion),
-    "bound": _by(pixels.bound, PixelDiffusion),
     "classes": _by(pixels.classes, PixelDiffusion),
     "noisy-classes": _by(pixels.noisy_classes, NoisyClassifier),
+    "kinds": _by(spaces.kinds, ConvEncoder, ViTEncoder),
+    "probe": _by(spaces.probe, Encoder, VAE),
+    "nearness": _by(spaces.nearness, Encoder, VAE),
+    "retrieval": _by(spaces.retrieval, Contrastive),
 }

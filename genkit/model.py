@@ -29,17 +29,18 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from genkit.store import existing, read_tensors, replaced, write_file
 
-__all__ = ["Model", "build", "describe", "fingerprint", "read_record"]
+__all__ = ["Model", "Samples", "build", "describe", "fingerprint", "read_record"]
 
 M = TypeVar("M", bound="Model")
 
@@ -129,6 +130,20 @@ class Model(nn.Module):
         model.load_state_dict(tensors)
         model.sha256 = record["sha256"]
         return model.eval()
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that draws pictures in [−1, 1] when it is asked for nothing.
+
+    Args:
+        size: Side of the pictures, in pixels.
+    """
+
+    size: int
+
+    def sample(self, rngs: Sequence[torch.Generator]) -> Float[Tensor, "B 3 H W"]:
+        """One picture for each generator, on which alone it depends."""
 
 
 def describe(value: object) -> dict[str, object] | list | str | int | float | bool | None:

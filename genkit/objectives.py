@@ -31,12 +31,14 @@ from genkit.distributions import Categorical, Gaussian
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier, class_of
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder, kinds_of
 from genkit.models.latent import LatentDiffusion
 from genkit.models.vae import Level, Variational, parts
 
 __all__ = [
     "Batch",
     "Bounded",
+    "Contrasting",
     "Denoising",
     "Hybrid",
     "LatentDenoising",
@@ -44,6 +46,7 @@ __all__ = [
     "NoisyClassification",
     "Objective",
     "Reading",
+    "Recognition",
     "Reconstruction",
     "SquaredError",
     "label_losses",
@@ -346,6 +349,55 @@ class NoisyClassification:
         answer = self.model(self.model.schedule.diffuse(x0, t, torch.randn_like(x0)), t)
         right = (answer.mode == y).float().mean()
         yield Loss("model", -answer.log_prob(y).mean(), {"right": right})
+
+
+class Recognition:
+    """Maximum likelihood of the kinds of things in a picture: −Σ_k ln P(k is there or is not).
+
+    Args:
+        model: The classifier.
+    """
+
+    def __init__(self, model: ConvEncoder | ViTEncoder) -> None:
+        self.model = model
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        there = kinds_of(batch["labels"])
+        answer = self.model(to_unit(batch["picture"]))
+        right = ((answer.logits > 0) == (there > 0)).all(dim=1).float().mean()
+        yield Loss("model", -answer.log_prob(there).sum(dim=1).mean(), {"right": right})
+
+
+class Contrasting:
+    """InfoNCE: a picture finds its caption among those of its batch, a caption its picture.
+
+        loss = −½ mean_i [ ln P(caption i | picture i) + ln P(picture i | caption i) ]
+
+    Both are a softmax over the batch of v_i·w_j/τ. Two scenes of which a short caption is true
+    alike count as different, which costs a little and is rare.
+
+    Args:
+        model: The two towers.
+
+    References:
+        Representation Learning with Contrastive Predictive Coding (van den Oord et al., 2018)
+            https://arxiv.org/abs/1807.03748
+        Learning Transferable Visual Models From Natural Language Supervision (Radford et al.,
+            2021; both ways), https://arxiv.org/abs/2103.00020
+    """
+
+    def __init__(self, model: Contrastive) -> None:
+        self.model = model
+        self.players = {"model": model}
+
+    def __call__(self, batch: Batch) -> Iterator[Loss]:
+        caption = self.model(to_unit(batch["picture"]), batch["tokens"])
+        picture = Categorical(caption.logits.T)
+        own = torch.arange(len(caption.logits), device=caption.logits.device)
+        right = (caption.mode == own).float().mean()
+        total = -(caption.log_prob(own) + picture.log_prob(own)).mean() / 2
+        yield Loss("model", total, {"right": right, "heat": self.model.heat})
 
 
 def _steps(schedule: object) -> int:

@@ -10,13 +10,23 @@ or seed than the recipe says, is refused, so that the recipe reproduces the chec
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from genkit.cost import PETA, cost
 from genkit.data.picturebook.scene import VERSION
 from genkit.evaluate import Draw, Report, evaluate
 from genkit.model import Model
+from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
+from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion
+from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
+from genkit.models.hvae import HVAE
+from genkit.models.latent import LatentDiffusion
+from genkit.models.reader import Reader
+from genkit.models.text import TextEncoder
+from genkit.models.vae import VAE
 from genkit.recipe import Recipe
 from genkit.runtime import probe
 from genkit.store import existing
@@ -24,17 +34,24 @@ from genkit.train import find
 
 __all__ = ["MEASURED", "publish"]
 
-MEASURED = {
-    "autoencoder": ("psnr",),
-    "reader": ("labels",),
-    "text": ("captions",),
-    "latent": ("prompt-fidelity", "prompt-fidelity-held-out"),
-    "classifier": ("noisy-classes",),
-    "diffusion": ("frechet", "bound", "classes"),
+MEASURED: Mapping[type[Model], tuple[str, ...]] = {
+    Autoencoder: ("psnr",),
+    DeterministicAutoencoder: ("psnr", "unconditional", "bound"),
+    VAE: ("bound", "unconditional", "psnr", "units"),
+    HVAE: ("bound", "unconditional", "psnr", "units"),
+    ConvEncoder: ("kinds", "probe", "nearness"),
+    ViTEncoder: ("kinds", "probe", "nearness"),
+    Contrastive: ("retrieval", "probe", "nearness"),
+    Reader: ("labels",),
+    TextEncoder: ("captions",),
+    LatentDiffusion: ("prompt-fidelity", "prompt-fidelity-held-out"),
+    NoisyClassifier: ("noisy-classes",),
+    PixelDiffusion: ("frechet", "bound", "classes", "unconditional"),
 }
 """The metrics on the card of each family."""
 
-UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim", "frechet": "{:.4g}"}
+UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim"}
+UNITS |= dict.fromkeys(("frechet", "unconditional", "units"), "{:.4g}")
 """How a metric's numbers are written; one that is not here is a share."""
 
 PAUSE = 900.0
@@ -65,8 +82,8 @@ def publish(name: str, run: Path, checkpoint: Path, draw: Draw | None = None) ->
     model.save_pretrained(checkpoint, recipe.dtype)
     if recipe.sheet is not None:
         recipe.sheet(Model.from_pretrained(checkpoint)).save(checkpoint / "sheet.png")
-    family = type(model).__module__.rpartition(".")[2]
-    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in MEASURED[family]]
+    metrics = MEASURED[type(model)]
+    reports = [evaluate(str(checkpoint), metric, draw=draw) for metric in metrics]
     card = _card(recipe, model, run, checkpoint, reports)
     (checkpoint / "README.md").write_text(card, encoding="utf-8")
     return reports
@@ -124,14 +141,16 @@ def _numbers(name: str, reports: list[Report]) -> str:
     for report in reports:
         asked = f"{name} --metric {report.metric} --n {report.n}"
         command = f"`python -m genkit evaluate {asked} --json`"
-        value = _shown(report.metric, report.value)
+        value = _shown(report.metric, report.value) + (f" ({report.kind})" if report.kind else "")
         rows.append(f"| {report.metric} | {value} | {report.n} | {command} |")
         for detail, number in report.details.items():
             rows.append(f"| … {detail} | {_shown(report.metric, number)} | | |")
     return "\n".join(rows)
 
 
-def _shown(metric: str, number: float) -> str:
+def _shown(metric: str, number: float | None) -> str:
+    if number is None:
+        return "none"
     return UNITS[metric].format(number) if metric in UNITS else f"{100 * number:.1f} %"
 
 
@@ -149,6 +168,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         "Settings": ", ".join(scalars),
         "Parameters": f"{parameters:,}",
         **_sampler(model),
+        "Training cost": f"{cost(recipe).whole / PETA:.3g} PFLOP (convolutions, products)",
         "Training time": f"{60 * hours:.0f} minutes of wall-clock time",
         "Machine": machine,
         "Stored as": str(recipe.dtype).removeprefix("torch."),

@@ -33,13 +33,16 @@ genkit.diffusion.variance genkit.diffusion.guide genkit.diffusion.likelihood
 genkit.diffusion.invert genkit.diffusion.estimate genkit.diffusion
 
 genkit.models.classifier genkit.models.autoencoder genkit.models.vae genkit.models.hvae
-genkit.models.gan genkit.models.flow genkit.models.autoregressive genkit.models.encoders
-genkit.models.text genkit.models.reader genkit.models.vqvae genkit.models.dalle
+genkit.models.gan genkit.models.flow genkit.models.autoregressive
+genkit.models.text genkit.models.reader genkit.models.encoders genkit.models.vqvae
+genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
-genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.pixels genkit.evaluate
-genkit.optimizer genkit.recipe genkit.train genkit.publish
+genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
+genkit.families genkit.probes genkit.spaces
+genkit.evaluate
+genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
 genkit.generate
 

@@ -288,7 +288,9 @@ def check_picture(x: Tensor, size: int) -> None:
         )
 
 
-def check_latents(latents: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> None:
+def check_latents(
+    latents: Sequence[Float[Tensor, "B ..."]], shapes: Sequence[tuple[int, int]]
+) -> None:
     """Latents must be as many and as large as the model's, which are (channels, side)."""
     if len(latents) != len(shapes):
         raise ValueError(f"{len(latents)} latents were given, the model has {len(shapes)}.")

@@ -5,29 +5,37 @@
     −ln p(x) ≤ E_q[−ln p(x | z)] + Σ_l E_q KL(q(z_l | z_<l, x) ‖ p(z_l | z_<l))
 
 One ladder serves both: the encoder goes up once, from 1/2 to 1/8 of the side; then a single way
-goes down, on which each level draws its z, from the prior that the way so far expects or from the
-posterior that also looks at the encoder's map of the same size:
+goes down, on which every level draws its z, from the prior that the way so far expects,
+N(μ_p, σ_p²), or from the posterior. The posterior is the prior, corrected by a measurement: the
+encoder's map of this size and the way so far say m, give or take r, and Bayes' rule for two
+Gaussians weighs both by their precision,
 
-    z ~ N(μ_p + Δμ, (σ_p·Δσ)²)          h ← block(h + W z)
+    g = σ_p²/(σ_p² + r²)        μ_q = μ_p + g (m − μ_p)        σ_q² = (1 − g) σ_p²
 
-The posterior is told as a difference from the prior, so that a level of which x says nothing new
-costs nothing (Δμ = 0, Δσ = 1, as at the start). Together with residual blocks that start as the
-identity, free bits and the skipping of steps with a sudden large gradient (`Recipe.skip`), this
-keeps many levels stable without normalisation.
+A level of which the prior is sure (σ_p ≪ r) therefore costs next to nothing, whatever x is; the
+divergence pays for what is new. Residual blocks that start as the identity, free bits
+(`objectives.Bounded`) and steps that are left out when a gradient is suddenly large
+(`Recipe.skip`) keep many levels stable without normalisation.
+
+`principal` lets the training begin where linear algebra ends: m is the code of a patch by its
+principal components, r the same error in pixels for all of them, and the components of the finest
+patches are added up to the picture. What the nets have to learn is what to expect.
 
 Diffusion is the same ladder with an encoder that has no parameters, the noise, and a thousand
 levels of the picture's own size.
 
 References:
-    Ladder Variational Autoencoders (Sønderby et al., 2016; one way down for both)
-        https://arxiv.org/abs/1602.02282
-    NVAE: A Deep Hierarchical Variational Autoencoder (Vahdat and Kautz, 2020; the residual
-        posterior)  https://arxiv.org/abs/2007.03898
+    Ladder Variational Autoencoders (Sønderby et al., 2016; one way down for both, and precisions
+        as weights)  https://arxiv.org/abs/1602.02282
+    NVAE: A Deep Hierarchical Variational Autoencoder (Vahdat and Kautz, 2020; a posterior that is
+        a correction of the prior)  https://arxiv.org/abs/2007.03898
     Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images (Child,
         2021; the block of the way down, skipped steps)  https://arxiv.org/abs/2011.10650
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +52,7 @@ from genkit.models.vae import (
     check_temperature,
     drawn,
 )
-from genkit.nn.convnet import Contract, ConvBlock, Unpatchify
+from genkit.nn.convnet import Contract, ConvBlock, Patchify, Unpatchify
 from genkit.nn.layers import full, zeros
 
 __all__ = ["HVAE"]
@@ -56,13 +64,16 @@ class Rung(nn.Module):
     Args:
         width: Channels of the way down and of the encoder's map.
         channels: Channels of z.
+        patch: Side of a cell of z in pixels.
     """
 
-    def __init__(self, width: int, channels: int) -> None:
+    def __init__(self, width: int, channels: int, patch: int) -> None:
         super().__init__()
         self.prior = zeros(nn.Conv2d(width, 2 * channels, 3, padding=1))
         self.join = nn.Conv2d(2 * width, width, 1)
-        self.change = zeros(nn.Conv2d(width, 2 * channels, 3, padding=1))
+        self.measure = zeros(nn.Conv2d(width, 2 * channels, 3, padding=1))
+        self.code = Patchify(3, channels, patch)
+        self.log_error = nn.Parameter(torch.full((channels, 1, 1), -1.0))
         self.add = nn.Conv2d(channels, width, 1)
         self.block = ConvBlock(width)
 
@@ -72,12 +83,19 @@ class Rung(nn.Module):
         return Gaussian(mean, _soft(log_std).exp())
 
     def look(
-        self, prior: Gaussian, h: Float[Tensor, "B D h w"], seen: Float[Tensor, "B D h w"]
+        self,
+        prior: Gaussian,
+        h: Float[Tensor, "B D h w"],
+        seen: Float[Tensor, "B D h w"],
+        x: Float[Tensor, "B 3 H W"],
     ) -> Gaussian:
-        """q(z | x, the levels above), from the encoder's map of the picture."""
+        """q(z | x, the levels above): the prior and what is measured, weighed by precision."""
         joined = F.silu(self.join(F.silu(torch.cat((h, seen), dim=1))))
-        shift, log_ratio = full(self.change(joined)).chunk(2, dim=1)
-        return Gaussian(prior.mean + shift, prior.std * _soft(log_ratio).exp())
+        change, log_ratio = full(self.measure(joined)).chunk(2, dim=1)
+        measured = full(self.code(x)) + change
+        sharper = 2 * (prior.std.log() - self.log_error - _soft(log_ratio))  # ln σ_p²/r²
+        mean = torch.lerp(prior.mean, measured, sharper.sigmoid())
+        return Gaussian(mean, prior.std * (0.5 * F.logsigmoid(-sharper)).exp())
 
     def forward(
         self, h: Float[Tensor, "B D h w"], z: Float[Tensor, "B C h w"]
@@ -104,9 +122,9 @@ class HVAE(Model):
 
     def __init__(
         self,
-        channels: tuple[int, int, int] = (16, 8, 4),
-        counts: tuple[int, int, int] = (2, 3, 3),
-        widths: tuple[int, int, int] = (96, 128, 112),
+        channels: tuple[int, int, int] = (16, 8, 6),
+        counts: tuple[int, int, int] = (2, 2, 2),
+        widths: tuple[int, int, int] = (104, 144, 120),
         encoder: tuple[int, int, int] = (2, 1, 1),
         mixture: int = 5,
         size: int = 32,
@@ -128,13 +146,15 @@ class HVAE(Model):
         self.encoder = Contract(widths, encoder)
         self.top = nn.Parameter(torch.zeros(down[0], sides[0], sides[0]))
         self.rungs = nn.ModuleList(
-            nn.ModuleList(Rung(width, channel) for _ in range(n))
-            for width, channel, n in zip(down, channels, counts, strict=True)
+            nn.ModuleList(Rung(width, channel, size // side) for _ in range(n))
+            for width, channel, side, n in zip(down, channels, sides, counts, strict=True)
         )
         self.enlarge = nn.ModuleList(
             Unpatchify(before, width, 2) for before, width in zip(down, down[1:], strict=False)
         )
         self.last = nn.Sequential(nn.SiLU(), Unpatchify(down[2], 10 * mixture, 2, kernel=3))
+        nn.init.zeros_(self.last[1].conv.weight)  # its bias keeps the laws of a mixture apart
+        self.linear = zeros(Unpatchify(channels[2] * counts[2], 3, 2))
 
     def forward(self, x: Float[Tensor, "B 3 H W"], rngs: Randomness = None) -> Coded:
         """Encodes, draws every z from its posterior, decodes.
@@ -143,12 +163,13 @@ class HVAE(Model):
             ValueError: If the pictures are not of the model's size.
         """
         check_picture(x, self.size)
-        maps = self.encoder(x.to(self.top.dtype))[::-1]
+        x = x.to(self.top.dtype)
+        maps = self.encoder(x)[::-1]
         levels: list[Level] = []
 
         def seen(rung: Rung, h: Tensor, scale: int) -> Tensor:
             prior = rung.expect(h)
-            posterior = rung.look(prior, h, maps[scale])
+            posterior = rung.look(prior, h, maps[scale], x)
             name = self.levels[len(levels)]
             levels.append(Level(name, prior, posterior, drawn(posterior, rngs)))
             return levels[-1].z
@@ -163,7 +184,7 @@ class HVAE(Model):
         """
         return self(x, rngs).levels
 
-    def decode(self, latents: Sequence[Float[Tensor, "B C h w"]]) -> LogisticMixture:
+    def decode(self, latents: Sequence[Float[Tensor, "B ..."]]) -> LogisticMixture:
         """Returns p(x | z_1 … z_L).
 
         Raises:
@@ -176,7 +197,7 @@ class HVAE(Model):
     def generate(
         self,
         rngs: Sequence[Generator],
-        given: Sequence[Float[Tensor, "B C h w"]] = (),
+        given: Sequence[Float[Tensor, "B ..."]] = (),
         temperature: float = 1.0,
     ) -> tuple[tuple[Tensor, ...], LogisticMixture]:
         """Returns all z, those below the given ones drawn from their priors, and p(x | z).
@@ -217,9 +238,53 @@ class HVAE(Model):
         for scale, rungs in enumerate(self.rungs):
             if scale > 0:
                 h = self.enlarge[scale - 1](h)
+            latents = []
             for rung in rungs:
-                h = rung(h, choose(rung, h, scale))
-        return LogisticMixture.of(full(self.last(h)))
+                latents.append(choose(rung, h, scale))
+                h = rung(h, latents[-1])
+        law = LogisticMixture.of(full(self.last(h)))
+        base = full(self.linear(torch.cat(latents, dim=1).to(h.dtype)))
+        return replace(law, centre=law.centre + base.unsqueeze(1))
+
+    @torch.no_grad()
+    def principal(self, x: Float[Tensor, "N 3 H W"], error: float = 0.03) -> "HVAE":
+        """Sets codes, errors and the linear picture by the principal components of patches.
+
+        Args:
+            x: Pictures, some hundreds.
+            error: r of every component before whitening, in units of a picture of [−1, 1].
+
+        References:
+            Neural Networks and Principal Component Analysis: Learning from Examples Without Local
+                Minima (Baldi and Hornik, 1989)
+        """
+        for rungs in self.rungs:
+            first = 0
+            for rung in rungs:
+                count, patch = len(rung.log_error), rung.code.kernel_size[0]
+                mean, std, axes = _components(x, patch, slice(first, first + count))
+                code = axes / std[:, None]
+                rung.code.weight.copy_(code.view_as(rung.code.weight))
+                rung.code.bias.copy_(-code @ mean)
+                rung.log_error.copy_((error / std).log().clamp(max=0)[:, None, None])
+                first += count
+        mean, std, axes = _components(x, patch, slice(0, first))
+        self.linear.conv.weight.copy_((axes * std[:, None]).T[:, :, None, None])
+        self.linear.conv.bias.copy_(mean)
+        # What is left is as uncertain as the measurement: a logistic law of that deviation.
+        scales = self.last[1].conv.bias.view(10, -1)[4:7]
+        scales.fill_(math.log(error * math.sqrt(3) / math.pi) + 2)
+        return self
+
+
+def _components(
+    x: Float[Tensor, "N 3 H W"], patch: int, which: slice
+) -> tuple[Float[Tensor, "D"], Float[Tensor, "K"], Float[Tensor, "K D"]]:
+    """The mean patch, and standard deviations and directions of these principal components."""
+    patches = F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2).flatten(0, 1)
+    variance, directions = torch.linalg.eigh(torch.cov(patches.T.double()))  # ascending
+    std = variance.flip(0)[which].clamp(min=1e-8).sqrt()
+    return patches.mean(dim=0), std.float(), directions.flip(1)[:, which].T.float()
 
 
 def _soft(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:

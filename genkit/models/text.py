@@ -36,7 +36,7 @@ from genkit.nn.transformer import Layer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["SceneHeads", "TextEncoder", "train_vocabulary"]
+__all__ = ["SceneHeads", "TextEncoder", "WordPieces", "train_vocabulary"]
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 # Known even if no caption uses them, so that any English or Vietnamese word falls into letters.
@@ -78,6 +78,43 @@ class SceneHeads(nn.Module):
         return {name: Categorical(parts[name]) for name in LABELS}
 
 
+class WordPieces:
+    """Texts as numbers of word pieces.
+
+    Args:
+        vocabulary: Word pieces in the order of their numbers (`train_vocabulary`); the first two
+            are padding and unknown.
+        length: Largest number L of word pieces in a text.
+
+    Raises:
+        ValueError: If the vocabulary does not begin with padding and unknown.
+    """
+
+    def __init__(self, vocabulary: tuple[str, ...], length: int) -> None:
+        if tuple(vocabulary[:2]) != (PAD, UNKNOWN):
+            raise ValueError(
+                f"The vocabulary begins with {vocabulary[:2]} instead of {(PAD, UNKNOWN)}: "
+                "make it with train_vocabulary."
+            )
+        self.length, self.tokenizer = length, _tokenizer(vocabulary)
+
+    def __call__(self, texts: Sequence[str]) -> Int[Tensor, "B L"]:
+        """Returns the numbers of the word pieces of each text, padded with 0 to L.
+
+        Raises:
+            ValueError: If a text has more than L word pieces.
+        """
+        pieces = [self.tokenizer.encode(text).ids for text in texts]
+        for text, ids in zip(texts, pieces, strict=True):
+            if len(ids) > self.length:
+                raise ValueError(
+                    f"The text {text[:40]!r}… has {len(ids)} word pieces, at most {self.length} "
+                    "are read: shorten it."
+                )
+        padded = [ids + [0] * (self.length - len(ids)) for ids in pieces]
+        return torch.tensor(padded, dtype=torch.long).view(len(texts), self.length)
+
+
 class TextEncoder(Model):
     """Caption → S scene tokens, by a small transformer over word pieces.
 
@@ -104,13 +141,8 @@ class TextEncoder(Model):
         length: int = 96,
     ) -> None:
         super().__init__()
-        if tuple(vocabulary[:2]) != (PAD, UNKNOWN):
-            raise ValueError(
-                f"The vocabulary begins with {vocabulary[:2]} instead of {(PAD, UNKNOWN)}: "
-                "make it with train_vocabulary."
-            )
-        self.length = length
-        self.tokenizer = _tokenizer(vocabulary)
+        self.pieces = WordPieces(vocabulary, length)
+        self.length, self.tokenizer = length, self.pieces.tokenizer
         self.scene = nn.Parameter(torch.randn(tokens, dim))
         self.words = nn.Embedding(len(vocabulary), dim)
         self.position = nn.Parameter(torch.randn(length, dim) / 2)
@@ -124,15 +156,7 @@ class TextEncoder(Model):
         Raises:
             ValueError: If a text has more than L word pieces.
         """
-        pieces = [self.tokenizer.encode(text).ids for text in texts]
-        for text, ids in zip(texts, pieces, strict=True):
-            if len(ids) > self.length:
-                raise ValueError(
-                    f"The text {text[:40]!r}… has {len(ids)} word pieces, at most {self.length} "
-                    "are read: shorten it."
-                )
-        padded = [ids + [0] * (self.length - len(ids)) for ids in pieces]
-        return torch.tensor(padded, dtype=torch.long).view(len(texts), self.length)
+        return self.pieces(texts)
 
     def forward(self, tokens: Int[Tensor, "B L"]) -> Float[Tensor, "B S D"]:
         if self.training:

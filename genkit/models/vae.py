@@ -13,7 +13,7 @@ and k draws of z give a tighter one (IWAE), equal to it at k = 1 and exact as k 
     −ln p̂_k(x) = −ln 1/k Σ_i p(x, z_i)/q(z_i | x)
 
 A hierarchical VAE (`genkit.models.hvae`) has several z, each with a divergence of its own; here is
-what both are made of, and the family with one.
+what both are made of, which minds no shapes, and the family with one.
 
 p(x | z) is a mixture of discretised logistic laws for every pixel: a probability of the 8-bit
 picture itself, so the bound over the number of channels is in bits per dimension and can be
@@ -31,7 +31,7 @@ References:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -75,10 +75,10 @@ class Level:
     name: str
     prior: Gaussian
     posterior: Gaussian
-    z: Float[Tensor, "B C h w"]
+    z: Float[Tensor, "B ..."]
 
     @property
-    def dimensions(self) -> Float[Tensor, "B C h w"]:
+    def dimensions(self) -> Float[Tensor, "B ..."]:
         """KL(posterior ‖ prior) of each number of z, in nats."""
         return self.posterior.kl(self.prior)
 
@@ -125,6 +125,7 @@ class Parts:
         return self.nats / (self.dims * math.log(2))
 
 
+@runtime_checkable
 class Variational(Protocol):
     """A model of latent variables: of one level a VAE, of several a hierarchical one."""
 
@@ -134,7 +135,7 @@ class Variational(Protocol):
     def __call__(self, x: Tensor, rngs: Randomness = None) -> Coded: ...
 
 
-def drawn(law: Gaussian, rngs: Randomness) -> Float[Tensor, "B C h w"]:
+def drawn(law: Gaussian, rngs: Randomness) -> Float[Tensor, "B ..."]:
     """μ + σ·ε: a draw through which gradients flow; without randomness μ."""
     if rngs is None:
         return law.mean
@@ -144,14 +145,14 @@ def drawn(law: Gaussian, rngs: Randomness) -> Float[Tensor, "B C h w"]:
     return law.mean + law.std * eps
 
 
-def parts(coded: Coded, x: Float[Tensor, "B 3 H W"]) -> Parts:
+def parts(coded: Coded, x: Float[Tensor, "B ..."]) -> Parts:
     """The negative evidence bound with the latents that were drawn, part by part."""
     costs = {"reconstruction": -coded.picture.log_prob(x).flatten(1).sum(dim=1)}
     return Parts(costs | {level.name: level.divergence for level in coded.levels}, x[0].numel())
 
 
 def iwae(
-    model: Variational, x: Float[Tensor, "B 3 H W"], k: int, rngs: Randomness
+    model: Variational, x: Float[Tensor, "B ..."], k: int, rngs: Randomness
 ) -> Float[Tensor, "B"]:
     """−ln p̂_k(x) in nats; its mean falls as k grows and never below −ln p(x).
 
@@ -210,9 +211,7 @@ class VAE(Model):
         self.levels = (f"{size // 8}×{size // 8}",)
         half, quarter, eighth = widths
         self.encoder = Contract(widths, encoder)
-        self.posterior = nn.Sequential(
-            nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1)
-        )
+        self.posterior = nn.Sequential(nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1))
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, eighth, 3, padding=1),
             *blocks(eighth, decoder[2]),
@@ -246,7 +245,7 @@ class VAE(Model):
         prior = Gaussian(torch.zeros_like(mean), torch.ones_like(mean))
         return (Level(self.levels[0], prior, posterior, drawn(posterior, rngs)),)
 
-    def decode(self, latents: Sequence[Float[Tensor, "B C h w"]]) -> LogisticMixture:
+    def decode(self, latents: Sequence[Float[Tensor, "B ..."]]) -> LogisticMixture:
         """Returns p(x | z).
 
         Raises:
@@ -258,7 +257,7 @@ class VAE(Model):
     def generate(
         self,
         rngs: Sequence[Generator],
-        given: Sequence[Float[Tensor, "B C h w"]] = (),
+        given: Sequence[Float[Tensor, "B ..."]] = (),
         temperature: float = 1.0,
     ) -> tuple[tuple[Tensor, ...], LogisticMixture]:
         """Returns z, drawn from the prior where it is not given, and p(x | z).

@@ -7,6 +7,7 @@ the order of training is decided in one place (`genkit.train`) and can be resume
                "labels"   "B K"     class indices, K = len(LABELS)  the reader
     Captions   "tokens"   "B L"     a fresh caption at every visit, half English, half Vietnamese
                "labels"                                          the text encoder
+    Captioned  "picture", "tokens", "labels"                     picture against caption
     Latents    "latent"   "B C h w" standardised means of q(z | x)
                "tokens", "labels"                                latent diffusion
 """
@@ -27,7 +28,16 @@ from .plan import COMPLETE
 from .scene import LABELS, Scene
 from .words import LANGUAGES
 
-__all__ = ["LANGUAGES", "Captions", "Latents", "Pictures", "label_tensor", "to_uint8", "to_unit"]
+__all__ = [
+    "LANGUAGES",
+    "Captioned",
+    "Captions",
+    "Latents",
+    "Pictures",
+    "label_tensor",
+    "to_uint8",
+    "to_unit",
+]
 
 Encode = Callable[[Sequence[str]], Int[Tensor, "B L"]]
 
@@ -113,6 +123,32 @@ class Captions:
             return ""
         detail = COMPLETE if chance < self.blank + self.complete else None
         return caption(scene, rng, rng.choice(LANGUAGES), detail)
+
+
+class Captioned:
+    """Pictures, each with a fresh caption.
+
+    Args:
+        pictures: Pictures of scenes.
+        captions: The captions of the same scenes.
+
+    Raises:
+        ValueError: If the scenes of the two differ.
+    """
+
+    def __init__(self, pictures: Pictures, captions: Captions) -> None:
+        if [seed for seed, _ in pictures.scenes] != list(captions.seeds):
+            raise ValueError(
+                f"{len(pictures)} pictures and {len(captions)} captions are not of the same "
+                "scenes: make both from the same seeds."
+            )
+        self.pictures, self.captions = pictures, captions
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        return self.pictures.batch(indices, rng) | self.captions.batch(indices, rng)
 
 
 class Latents:

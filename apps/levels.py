@@ -1,6 +1,7 @@
 """What is inside: the maps of the VAE's cloud and draws from it, and the levels of the HVAE."""
 
 import math
+from inspect import signature
 
 import torch
 from jaxtyping import Float
@@ -11,9 +12,11 @@ from apps.mosaic import colours, diverging, heat, mosaic
 from apps.route import WHITE, decibels
 from apps.text import Pair, both, number, spans
 from apps.ways import FEW, Cloud, Ladder, apart, psnr
+from genkit.models.hvae import HVAE
 
 __all__ = [
     "LEVELS",
+    "LIVE",
     "cloud_file",
     "cloud_slots",
     "draws_file",
@@ -22,8 +25,10 @@ __all__ = [
     "ladder_slots",
 ]
 
-LEVELS = 8
+LEVELS = sum(signature(HVAE).parameters["counts"].default)
 """Levels of the embedded HVAE, whose places are there before it has answered."""
+LIVE = ("numbers", "nats", "bits", "sigma", "spread")
+"""Numbers of the cloud in its explanation."""
 COLUMNS = 8
 """Maps and draws in a row."""
 
@@ -46,8 +51,8 @@ def cloud_slots(cloud: Cloud, x: Float[Tensor, "3 H W"]) -> dict[str, str]:
         "spread": number(float(cloud.spread.square().mean().sqrt()) * 127.5, 2),
         "psnr": decibels(psnr(cloud.back, x)),
     }
-    live = {name: spans(v) if isinstance(v, Pair) else v for name, v in values.items()}
-    return {f"cloud-{name}": text for name, text in live.items()} | {
+    live = {f"cloud-{name}": _spans(values[name]) for name in LIVE}
+    return live | {
         "mu": _image(mosaic([diverging(cloud.mean[order] / 3)], COLUMNS, 2, 4)),
         "sigma": _image(mosaic([heat(cloud.std[order])], COLUMNS, 2, 4)),
         "draws": _image(mosaic([colours(cloud.draws)], COLUMNS, 2)),
@@ -134,6 +139,10 @@ def _rung(ladder: Ladder, k: int, near: float, dims: int) -> tuple[str, str, str
     bits = next(part.bits for part in ladder.bill.parts if part.name == name) * dims
     line = both("ways.rung.costs", psnr=decibels(near), bits=number(bits, 3))
     return both("ways.rung.level", level=name), line, picture
+
+
+def _spans(value: str | Pair) -> str:
+    return value if isinstance(value, str) else spans(value)
 
 
 def _image(url: str) -> str:

@@ -42,7 +42,6 @@ EVERY = 0.25
 STRIP = 11
 """Small pictures of a row."""
 LIVE = ("flow", "ladder-of", "ladder-none", "ladder-all")
-CLOUD = ("numbers", "nats", "bits", "half", "channels", "sigma", "spread", "psnr")
 BOUND = ("vae", "hvae", "diffusion", "evaluations")
 
 
@@ -268,11 +267,11 @@ def section(words: Words, studio: Studio, language: Any, picture: Any, seed: Any
     html_part(f"<h2>{both('ways.title')}</h2><p>{both('ways.lead')}</p>", elem_id="gk-ways")
     with gr.Row(elem_classes="gk-fields gk-bar"):
         model = words.add(
-            gr.Dropdown, "ways.model", choices=list(MODELS), value=MODEL, min_width=150
+            gr.Dropdown, "ways.model", choices=list(MODELS), value=MODEL, min_width=170
         )
         solvers = [(Pair(f"{n} · order {o}", f"{n} · bậc {o}"), n) for n, o in ORDERS.items()]
         solver = words.add(
-            gr.Dropdown, "ways.solver", choices=solvers, value=solvers[0][1], min_width=150
+            gr.Dropdown, "ways.solver", choices=solvers, value=solvers[0][1], min_width=170
         )
         steps = words.add(gr.Number, "ways.steps", value=STEPS, min_width=90)
         pair = buttons(words, "ways.run", "ways.stop")
@@ -346,7 +345,7 @@ def _cloud() -> str:
         for name in ("mu", "sigma", "draws", "x", "middle", "missing", "spread")
     )
     figure = f'<div class="gk-cloud">{figures}</div>'
-    live = {name: Live(f"ways.cloud-{name}") for name in CLOUD}
+    live = {name: Live(f"ways.cloud-{name}") for name in levels.LIVE}
     return _part("cloud", figure, live, "cloud", "spread")
 
 

@@ -54,6 +54,7 @@ PAGES = (
     Page("prompt", "prompt"),
     Page("noise", "noise"),
     Page("compare", "compare"),
+    Page("latents", "latents"),
 )
 
 

@@ -139,8 +139,11 @@ class Words:
     def titles(self, language: str) -> dict[str, str]:
         """Element id -> one-line help of the controls that have no place for it (buttons)."""
         texts = locale(language)
-        titled = [key for key in self._keys if f"{key}.title" in texts]
-        return {element(key): texts[f"{key}.title"] for key in titled}
+        keys = zip(self.components, self._keys)
+        return {
+            str(component.elem_id): texts[f"{key}.title"]
+            for component, key in keys if f"{key}.title" in texts
+        }  # fmt: skip
 
 
 def element(key: str) -> str:

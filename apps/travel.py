@@ -35,7 +35,7 @@ __all__ = ["COUNTS", "Travel", "section"]
 
 MODEL, STEPS, DRAWS = "book32_ddpm", 25, 16
 """What the page opens with; it has the parameters and the training of the other two models."""
-COUNTS = {"steps": (2, 50), "draws": (2, 32), "k": (1, 64)}
+COUNTS = {"steps": (2, 50), "draws": (2, 32), "importance": (1, 64)}
 """Least and largest of every count."""
 EVERY = 0.25
 """Seconds between two lines of progress."""
@@ -91,7 +91,7 @@ class Travel:
         solver: str = "dpm++2m",
         draws: int = DRAWS,
         keep: int = 0,
-        k: int = 1,
+        importance: int = 1,
         language: str = "en",
     ) -> Iterator[dict[str, Any]]:
         """One picture under a VAE, a hierarchical VAE and a diffusion model, in numbers.
@@ -102,14 +102,14 @@ class Travel:
         parts of each bound in nats and bits/dim, the PSNR of what comes back and of the HVAE's
         pictures that keep its first levels, and the seconds; the bounds are estimates with a
         standard error. With them come 4 pictures (PNG, side by side) that keep the first `keep`
-        levels of the HVAE, and, for `k` above 1 (to 64), both VAEs' tighter bounds of k draws. The
-        first answer lacks the diffusion model.
+        levels of the HVAE, and, for `importance` above 1 (to 64), both VAEs' tighter bounds of so
+        many weighted draws. The first answer lacks the diffusion model.
         """
         with told(language):
             check_language(language)
             x = self.small.sent(image, seed)
             asked = _checked(model, steps, solver, draws, seed)
-            k = check_whole("k", k, *COUNTS["k"])
+            k = check_whole("importance", importance, *COUNTS["importance"])
             keep = check_whole("keep", keep, 0, 99)
             (extra,) = self._extra(x, k, keep, asked["seed"])
             for found in self._found(x, asked):
@@ -155,7 +155,7 @@ def _extra(
     answer = {"kept": {"levels": keep, "png": mosaic([colours(drawn)], FEW, 0)}}
     if k > 1:
         each = x.numel() * math.log(2)
-        answer["importance"] = {"k": k} | {
+        answer["importance"] = {"draws": k} | {
             name: iwae(net, x, k, [torch.Generator().manual_seed(seed)]).item() / each
             for name, net in (("vae", vae), ("hvae", hvae))
         }

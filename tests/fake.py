@@ -2,23 +2,28 @@
 
 The first draws the scene of each seed out of noise, one blend a step; a prompt of the picture book
 that it understands is not needed. `delay` seconds pass at every step, so that a test can stop it.
-The others are those behind the page `noise`, as small as they can be and not trained.
+The others are those behind the pages `noise` and `latents`, as small as they can be and not
+trained.
 """
 
 import functools
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from apps.common import Studio
-from genkit.data.picturebook import Scene
+from genkit.data.picturebook import Scene, parse
 from genkit.diffusion.denoise import Denoiser, Epsilon
 from genkit.diffusion.schedule import LinearBeta
 from genkit.diffusion.variance import LearnedVariance
+from genkit.distributions import Dirac, Gaussian
 from genkit.generate import Picture, Preview
 from genkit.model import Model
 from genkit.models.classifier import NoisyClassifier
@@ -83,6 +88,67 @@ def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -
     return Studio(lambda: model, lambda: read, SAMPLERS, load_model=tiny_model)
 
 
+class _Blocks(Model):
+    """Mean colours of squares of a picture: an encoder whose answers can be told beforehand.
+
+    Args:
+        side: Of a square in pixels.
+    """
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        self.size, self.side = 32, side
+        self.bias = torch.nn.Parameter(torch.ones(1))  # tells the device
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(x, self.side).flatten(1)
+
+
+class _Cloud(Model):
+    """A VAE without loss beyond squares of 4 × 4 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 32
+        self.bias = torch.nn.Parameter(torch.ones(1))
+
+    def encode(self, x: torch.Tensor) -> tuple[SimpleNamespace]:
+        mean = F.avg_pool2d(x, 4)
+        return (SimpleNamespace(posterior=Gaussian(mean, torch.ones_like(mean))),)
+
+    def decode(self, latents: Sequence[torch.Tensor]) -> Dirac:
+        return Dirac(F.interpolate(latents[0], scale_factor=4))
+
+
+class _Matching(_Blocks):
+    """Unit vectors; that of a caption is the one of a scene of its time and ground."""
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(F.avg_pool2d(x, self.side).flatten(1), dim=1)
+
+    def embed_text(self, captions: Sequence[str]) -> torch.Tensor:
+        if max(len(caption.split()) for caption in captions) > 200:
+            raise ValueError("A caption has more than 200 words: shorten it.")
+        scenes = [_meant(caption) for caption in captions]
+        pictures = np.stack([np.asarray(scene.render(32)) for scene in scenes])
+        return self.embed(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1)
+
+
+def _meant(caption: str) -> Scene:
+    """A scene with the time and the ground that a caption names."""
+    ask = parse(caption).ask
+    plain = Scene.random(7)
+    return replace(plain, time=(ask.time or ("day",))[0], ground=(ask.ground or ("sea",))[0])
+
+
+ENCODERS = {
+    "book32_convnet": lambda: _Blocks(8),
+    "book32_vae": _Cloud,
+    "book32_vit": lambda: _Blocks(16),
+    "book32_contrastive": lambda: _Matching(16),
+}
+
+
 @functools.cache
 def tiny_model(name: str) -> Model:
     """A model of 32² pictures with the interfaces of this checkpoint, and weights of chance."""
@@ -98,6 +164,8 @@ def tiny_model(name: str) -> Model:
         model = VAE(4, (16, 16, 16), (1, 1, 1), (1, 1, 1), mixture=2)
     elif name == "book32_hvae":
         model = HVAE((4, 2, 2), (1, 1, 1), (16, 16, 16), (1, 1, 1), mixture=2)
+    elif name in ENCODERS:
+        model = ENCODERS[name]()
     else:
         raise ValueError(f"there is no checkpoint {name!r}")
     for values in model.parameters():

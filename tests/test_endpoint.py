@@ -52,7 +52,8 @@ def test_the_endpoint_draws_files_with_receipts(client) -> None:
 
 def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     info = client.view_api(return_format="dict", print_info=False)
-    names = ["/bound", "/compare", "/generate", "/noise", "/race", "/steer"]
+    names = ["/bound", "/compare", "/generate", "/line", "/match", "/neighbours", "/noise"]
+    names += ["/race", "/spaces", "/steer"]
     assert sorted(info["named_endpoints"]) == names
     assert not info["unnamed_endpoints"]
     endpoint = info["named_endpoints"]["/generate"]
@@ -135,7 +136,7 @@ def test_what_fits_no_endpoint_is_refused_in_a_sentence(suite) -> None:
         for path, body, status, sentence in (
             ("call/noise", many, 413, f"at most {MAX_PARTS} are accepted"),
             ("queue/join", many, 413, f"at most {MAX_PARTS} are accepted"),
-            ("call/nope", {"data": []}, 404, "choose one of bound, generate, noise, race, steer"),
+            ("call/nope", {"data": []}, 404, "choose one of bound, generate, line, match"),
             ("call/noise", {"data": []}, 400, "has 0 values, and this endpoint takes 7"),
             ("call/steer", {"data": ["sea, night"] * 9}, 400, "has 9 values"),
         ):

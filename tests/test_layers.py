@@ -55,6 +55,7 @@ BY_NAME = {"genkit.model", "genkit.train", "genkit.publish", "genkit.cli", "apps
 
 OPTIONAL = {"spaces", "tensorboard"}  # used where present, never needed
 DISTRIBUTION = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}  # where the names differ
+DISTRIBUTION |= {"sklearn": "scikit-learn"}
 DISTRIBUTION |= {"starlette": "gradio"}  # Gradio is an application of it
 HEAVY = {"gradio", "diffusers", "transformers", "accelerate", "matplotlib", "plotly", "tyro"}
 PICKLES = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -287,7 +287,7 @@ def test_the_page_gets_the_vaes_first_and_then_the_rest(handlers) -> None:
 
 
 def test_the_endpoint_tells_all_parts_and_the_same_twice(handlers) -> None:
-    asked = {"seed": 7, "steps": 5, "draws": 4, "keep": 1, "k": 3}
+    asked = {"seed": 7, "steps": 5, "draws": 4, "keep": 1, "importance": 3}
     first, last = handlers.compare(**asked)
     again = list(handlers.compare(**asked))[-1]
     assert not first["done"] and last["done"] and set(first["bounds"]) == {"vae", "hvae"}
@@ -324,9 +324,9 @@ def test_the_endpoint_tells_all_parts_and_the_same_twice(handlers) -> None:
         ({"steps": math.inf}, "not a number"),
         ({"draws": 1}, "The number of draws .* is 1, and must be a whole number from 2 to 32"),
         ({"draws": 10**9}, "from 2 to 32"),
-        ({"k": 0}, "from 1 to 64"),
-        ({"k": 65}, "importance draws"),
-        ({"k": True}, "not a number"),
+        ({"importance": 0}, "from 1 to 64"),
+        ({"importance": 65}, "importance-weighted draws"),
+        ({"importance": True}, "not a number"),
         ({"keep": -1}, "levels kept"),
         ({"keep": 4}, "levels kept .* is 4, and must be a whole number from 0 to 3"),
         ({"keep": "all"}, "not a number"),
@@ -342,7 +342,7 @@ def test_bad_values_are_a_sentence_in_both_languages(handlers, values, sentence)
     if "language" not in values:
         with pytest.raises(gr.Error, match="hãy"):
             next(handlers.compare(**values, language="vi"))
-    if not {"image", "language", "k", "keep", "draws"} & set(values):
+    if not {"image", "language", "importance", "keep", "draws"} & set(values):
         asked = {"seed": 7, "model": "book32_ddpm", "solver": "ddim", "steps": 3} | values
         order = [asked[name] for name in ("seed", "model", "solver", "steps")]
         with pytest.raises(gr.Error, match=sentence):

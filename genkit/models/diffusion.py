@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from genkit.diffusion.denoise import Condition, Denoiser
 from genkit.diffusion.grid import Karras
-from genkit.diffusion.sample import DPMPP2M, Sampler
+from genkit.diffusion.guide import Clipped
+from genkit.diffusion.sample import DPMPP2M, Sampler, noise
 from genkit.diffusion.variance import LearnedVariance
 from genkit.distributions import Distribution
 from genkit.model import Model
@@ -44,6 +45,8 @@ from genkit.nn.unet import Block, Look, group_norm
 __all__ = ["PixelDiffusion", "PixelUNet"]
 
 SAMPLER = DPMPP2M(grid=Karras())
+EVALUATIONS = 10
+"""For a picture that `PixelDiffusion.sample` draws."""
 
 
 class PixelUNet(Model):
@@ -174,6 +177,15 @@ class PixelDiffusion(Model):
         labels = [blank if name is None else self.classes.index(name) for name in names]
         device = next(self.parameters()).device
         return {"label": torch.tensor(labels, device=device)}
+
+    @torch.no_grad()
+    def sample(self, rngs: Sequence[torch.Generator]) -> Float[Tensor, "B 3 H W"]:
+        """Pictures of no class from the generators' noise, in `EVALUATIONS` evaluations."""
+        cond = self.condition([None] * len(rngs))
+        x = noise(rngs, (3, self.size, self.size), device=cond["label"].device)
+        # The level of the first time: 1 on a chain, σ_max on an exploding schedule.
+        x = x * self.denoiser.schedule.level(1.0).sigma
+        return self.sampler(Clipped(self.denoiser), x, EVALUATIONS, cond, rngs)
 
 
 def _side(width: int, count: int, dim: int, joined: int = 0) -> nn.ModuleList:

@@ -50,8 +50,12 @@ class Page:
 
 
 PAGES = (
-    Page("home", ""), Page("prompt", "prompt"), Page("noise", "noise"), Page("latents", "latents")
-)  # fmt: skip
+    Page("home", ""),
+    Page("prompt", "prompt"),
+    Page("noise", "noise"),
+    Page("compare", "compare"),
+    Page("latents", "latents"),
+)
 
 
 def build(studio: "Studio", only: str | None = None) -> "gr.Blocks":

@@ -44,6 +44,7 @@ __all__ = [
     "embedded",
     "follow",
     "footer",
+    "furnish",
     "header",
     "html_part",
     "refusals",
@@ -200,6 +201,14 @@ def footer() -> None:
         f'<a href="?view=api">{both("footer.api")}</a></p>',
         elem_id="gk-footer",
     )
+
+
+def furnish(blocks: gr.Blocks, name: str) -> None:
+    """The sheet of styles and the script of one page alone: static/<name>.css and <name>.js."""
+    style, script = ((STATIC / f"{name}.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    html_part(f"<style>{style}</style>", elem_classes="gk-answer")
+    js = f"() => {{ {script}\n}}"
+    blocks.load(fn=None, js=js, queue=False, api_visibility="private")
 
 
 def follow(blocks: gr.Blocks, words: Words, language: gr.Radio) -> None:

@@ -17,7 +17,17 @@ import numpy as np
 
 from apps.text import LANGUAGES
 
-__all__ = ["BINS", "RANGE", "Across", "Curve", "Frame", "chart", "histogram"]
+__all__ = [
+    "BINS",
+    "RANGE",
+    "Across",
+    "Curve",
+    "Frame",
+    "chart",
+    "decimal",
+    "histogram",
+    "steps",
+]
 
 LEFT, TOP, BOTTOM = 50, 10, 32
 BINS, RANGE = 56, 3.5
@@ -152,6 +162,11 @@ def histogram(side: str, name: str) -> str:
 TICKS = (-3, -2, -1, 0, 1, 2, 3)
 
 
+def steps(longest: float) -> list[float]:
+    """Ticks of an axis from 0 that holds this value."""
+    return _axis(0.0, longest or 1.0, False)[2]
+
+
 def _svg(name: str, body: str, frame: Frame = FRAME) -> str:
     wide = "" if frame == FRAME else " gk-wide"
     return (
@@ -161,7 +176,7 @@ def _svg(name: str, body: str, frame: Frame = FRAME) -> str:
 
 
 def _horizontal(value: float, y: float, log: bool = False, frame: Frame = FRAME) -> str:
-    text = _power(round(value)) if log else _decimal(f"{value:g}")
+    text = _power(round(value)) if log else decimal(f"{value:g}")
     return (
         f'<line class="gk-rule" x1="{LEFT}" x2="{frame.width - frame.right}" y1="{y}" y2="{y}"/>'
         f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
@@ -172,7 +187,7 @@ def _vertical(share: float, text: str, frame: Frame = FRAME) -> str:
     anchor = "end" if share == 1 and frame == FRAME else "middle"
     return (
         f'<text x="{frame.x(share):.1f}" y="{frame.height - 12}" text-anchor="{anchor}">'
-        f"{_decimal(text)}</text>"
+        f"{decimal(text)}</text>"
     )
 
 
@@ -190,7 +205,7 @@ def _labels(ends: Sequence[tuple[float, Curve]], frame: Frame) -> str:
     return "".join(texts)
 
 
-def _decimal(text: str) -> str:
+def decimal(text: str) -> str:
     """The text of a number, with a decimal comma where the page speaks Vietnamese."""
     text = text.replace("-", "−")
     if "." not in text:

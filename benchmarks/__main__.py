@@ -12,12 +12,14 @@ from benchmarks import RESULTS
 
 __all__ = ["main"]
 
-NAMES = ("batch", "sampling", "samplers", "latency", "slider", "families", "pythae_vae")
+NAMES = ("batch", "sampling", "samplers", "latency", "slider", "families", "pythae_vae", "compare")
 WANTED: Mapping[tuple[str, str], str] = {
     ("batch", "float32 largest difference"): "≤ 1e-5",
     ("batch", "bfloat16 lowest PSNR dB"): "≥ 40",
     ("sampling", "overhead %"): "≤ 5",
     ("slider", "p95 ms"): "≤ 200",
+    ("compare", "total s"): "≤ 3",
+    ("compare", "same"): "True",
     ("pythae_vae", "bits/dim less than our network %"): "≥ 0",
     ("pythae_vae", "bits/dim less than the best %"): "≥ 0",
     ("pythae_vae", "frechet of the best's"): "≤ 1",

@@ -28,6 +28,8 @@ from genkit.generate import Picture, Preview
 from genkit.model import Model
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
+from genkit.models.hvae import HVAE
+from genkit.models.vae import VAE
 from genkit.runtime import Runtime
 
 __all__ = ["SAMPLERS", "FakeTextToImage", "fake_studio", "tiny_model"]
@@ -158,6 +160,10 @@ def tiny_model(name: str) -> Model:
         model = PixelDiffusion(LearnedVariance(PixelUNet(out=6, **small), LinearBeta(), Epsilon()))
     elif name == "book32_ddpm":
         model = PixelDiffusion(Denoiser(PixelUNet(**small), LinearBeta(), Epsilon()))
+    elif name == "book32_vae":
+        model = VAE(4, (16, 16, 16), (1, 1, 1), (1, 1, 1), mixture=2)
+    elif name == "book32_hvae":
+        model = HVAE((4, 2, 2), (1, 1, 1), (16, 16, 16), (1, 1, 1), mixture=2)
     elif name in ENCODERS:
         model = ENCODERS[name]()
     else:

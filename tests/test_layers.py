@@ -29,7 +29,8 @@ genkit.nn.transformer genkit.nn.bijection genkit.nn.quantize genkit.nn
 genkit.diffusion.curve genkit.diffusion.schedule genkit.diffusion.terminal
 genkit.diffusion.denoise genkit.diffusion.exchange genkit.diffusion.grid
 genkit.diffusion.trajectory genkit.diffusion.multistep genkit.diffusion.sample
-genkit.diffusion.variance genkit.diffusion.guide genkit.diffusion.likelihood genkit.diffusion
+genkit.diffusion.variance genkit.diffusion.guide genkit.diffusion.likelihood
+genkit.diffusion.invert genkit.diffusion.estimate genkit.diffusion
 
 genkit.models.classifier genkit.models.autoencoder genkit.models.vae genkit.models.hvae
 genkit.models.gan genkit.models.flow genkit.models.autoregressive

@@ -31,6 +31,7 @@ from genkit.diffusion.schedule import Level, Schedule
 from genkit.distributions import Distribution
 
 __all__ = [
+    "Counted",
     "Estimate",
     "Past",
     "Rngs",
@@ -144,7 +145,7 @@ class Sampler(ABC):
         """
         if rngs is not None and len(rngs) != len(x):
             raise ValueError(f"{len(rngs)} generators for {len(x)} pictures; give one each")
-        counted, past = _Counted(denoiser), ()
+        counted, past = Counted(denoiser), ()
         times = self.grid(denoiser.schedule, steps, start, stop).tolist()
         for i in range(steps):
             sampler = self if stop > 0 else self.ending(steps - i)
@@ -221,7 +222,7 @@ def stir(x: Float[Tensor, "B C H W"], scale: float, rngs: Rngs) -> Float[Tensor,
     return x + scale * noise(rngs, x.shape[1:], x.dtype, x.device)
 
 
-class _Counted:
+class Counted:
     """A denoiser that counts its forward passes, for the length of one trajectory."""
 
     def __init__(self, denoiser: Denoises) -> None:

@@ -38,7 +38,7 @@ RECIPE = Recipe(
     lr=2e-3,
     warmup=200,
     optimizer=muon,
-    skip=200.0,
+    skip=5000.0,
     sheet=drawn,
     finish=fit,
 )

@@ -46,6 +46,6 @@ RECIPE = Recipe(
     lr=2e-3,
     warmup=200,
     optimizer=muon,
-    skip=200.0,
+    skip=5000.0,
     sheet=drawn,
 )

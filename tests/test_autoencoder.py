@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import distributions, nn
 
-from genkit.models.autoencoder import Autoencoder
+from genkit.distributions import Dirac
+from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 
 
 @pytest.fixture()
@@ -111,3 +112,42 @@ def test_half_precision_weights_take_full_precision_pictures(tiny):
     rough = tiny.bfloat16()(x).picture.mean
     assert rough.dtype == torch.float32
     assert (rough - exact).norm() < 0.05 * exact.norm()
+
+
+def plain() -> DeterministicAutoencoder:
+    return DeterministicAutoencoder(2, (8, 8, 8), (1, 1, 1), (1, 1, 1), size=16)
+
+
+def test_samples_of_the_plain_autoencoder_have_the_moments_of_its_codes():
+    model, rng = plain(), torch.Generator().manual_seed(0)
+    mix = torch.randn(8, 8, generator=rng)
+    z = (torch.randn(5000, 8, generator=rng) @ mix.T + 3).unflatten(1, (2, 2, 2))
+    model.fit(z)
+    seen = []
+    model.decode = lambda z: seen.append(z.flatten(1)) or Dirac(torch.zeros(len(z), 3, 16, 16))
+    model.sample([torch.Generator().manual_seed(i) for i in range(5000)])
+    flat = z.flatten(1)
+    torch.testing.assert_close(seen[0].mean(dim=0), flat.mean(dim=0), atol=0.25, rtol=0)
+    error = (seen[0].T.cov() - flat.T.cov()).abs().max() / flat.T.cov().abs().max()
+    assert error < 0.08
+
+
+def test_a_picture_of_the_plain_autoencoder_does_not_depend_on_its_batch():
+    model = plain()
+    many = model.sample([torch.Generator().manual_seed(i) for i in range(3)])
+    one = model.sample([torch.Generator().manual_seed(1)])
+    torch.testing.assert_close(many[1:2], one)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda m: m(torch.zeros(1, 3, 24, 16)), "16×24"),
+        (lambda m: m.decode(torch.zeros(1, 3, 2, 2)), "another model or level"),
+        (lambda m: m.fit(torch.zeros(8, 2, 2, 2)), "8 latents of 8 numbers"),
+        (lambda m: m.fit(torch.full((9, 2, 2, 2), float("nan"))), "all of them finite"),
+    ],
+)
+def test_what_does_not_fit_the_plain_autoencoder_is_refused(ask, words):
+    with pytest.raises(ValueError, match=words):
+        ask(plain())

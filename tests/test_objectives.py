@@ -9,21 +9,25 @@ import torch.nn.functional as F
 from torch import nn
 
 from genkit.data.picturebook.scene import LABELS, Scene
-from genkit.data.picturebook.source import label_tensor
+from genkit.data.picturebook.source import label_tensor, to_unit
 from genkit.diffusion.denoise import Denoiser, Flow, V
 from genkit.diffusion.schedule import Cosine, Rectified
 from genkit.distributions import Categorical
-from genkit.models.autoencoder import Autoencoder
+from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
+from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder, train_vocabulary
+from genkit.models.vae import parts
 from genkit.nn.unet import UNet
 from genkit.objectives import (
+    Bounded,
     LatentDenoising,
     Loss,
     Objective,
     Reading,
     Reconstruction,
+    SquaredError,
     label_losses,
 )
 
@@ -231,3 +235,47 @@ def test_times_are_stratified(monkeypatch):
     assert abs(inside.mean() - 0.5) < 4 * (1 / 12 / inside.numel()) ** 0.5
     ranks = times.argsort(dim=1).argsort(dim=1)
     assert len({tuple(row.tolist()) for row in ranks}) > 100
+
+
+def tiny_ladder() -> HVAE:
+    return HVAE((2, 2, 2), (1, 1, 1), (16, 16, 16), (1, 1, 1), mixture=2, size=16)
+
+
+def some_pictures() -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 256, (3, 3, 16, 16), generator=rng, dtype=torch.uint8)
+    return {"picture": grey}
+
+
+def test_the_bound_is_minimised_in_bits_per_dimension():
+    model, batch = tiny_ladder(), some_pictures()
+    torch.manual_seed(1)
+    loss = only(Bounded(model)(batch))
+    torch.manual_seed(1)
+    x = to_unit(batch["picture"])
+    bound = parts(model(x, torch.default_generator), x)
+    assert loss.total.item() == pytest.approx(bound.bits.mean().item(), rel=1e-6)
+    names = {"bits", "reconstruction", "2x2_1", "4x4_1", "8x8_1"}
+    assert set(loss.parts) == names
+    said = sum(value.item() for name, value in loss.parts.items() if name != "bits")
+    assert loss.parts["bits"].item() == pytest.approx(said, rel=1e-5)
+
+
+def test_free_bits_and_beta_change_what_divergences_cost():
+    model, batch = tiny_ladder(), some_pictures()
+    costs = {}
+    for beta, free in ((1.0, 0.0), (0.0, 0.0), (1.0, 1e4), (2.0, 1e4)):
+        torch.manual_seed(1)
+        costs[beta, free] = only(Bounded(model, beta, free)(batch)).total.item()
+    unit = 3 * 16 * 16 * math.log(2)
+    # Six channels in all, none of which costs as much as what is free.
+    assert costs[1.0, 1e4] == pytest.approx(costs[0.0, 0.0] + 6 * 1e4 / unit, rel=1e-5)
+    assert costs[2.0, 1e4] == pytest.approx(costs[0.0, 0.0] + 12 * 1e4 / unit, rel=1e-5)
+    assert costs[0.0, 0.0] <= costs[1.0, 0.0]
+
+
+def test_the_squared_error_is_the_mean_over_all_numbers():
+    model, batch = DeterministicAutoencoder(2, (8, 8, 8), size=16), some_pictures()
+    x = to_unit(batch["picture"])
+    loss = only(SquaredError(model)(batch))
+    assert loss.total.item() == pytest.approx((model(x).mean - x).square().mean().item())

@@ -339,6 +339,45 @@ def test_both_players_step_and_the_objective_resumes_between(tmp_path):
     }
 
 
+def test_steps_with_a_large_gradient_are_left_out(tmp_path):
+    torch.manual_seed(0)
+    slow = toy(warmup=0, lr=1e-6)  # gradients then differ by their batch
+    norms = [p.losses["model.norm"] for p in finish(slow, tmp_path / "all")]
+    limit = sorted(norms)[len(norms) // 2]
+    models = []
+
+    def model():
+        models.append(toy().model())
+        return models[-1]
+
+    recipe = replace(slow, model=model, skip=limit)
+    run = train(recipe, tmp_path / "some")
+    left_out = 0
+    before = [p.detach().clone() for p in models[0].parameters()]
+    for progress in run:
+        after = [p.detach().clone() for p in models[0].parameters()]
+        still = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert still == (progress.losses["model.norm"] > limit)
+        left_out += still
+        before = after
+    assert 0 < left_out < recipe.steps
+
+
+def test_a_recipe_finishes_its_average_once_at_the_end(tmp_path):
+    finished = []
+    recipe = toy(finish=lambda model: finished.append(model) or model.calibrate(
+        torch.full((2,), 3.0), torch.full((2,), 2.0)
+    ))  # fmt: skip
+    run = train(recipe, tmp_path, save_steps=5)
+    next(run)
+    run.close()  # saved in the middle: not finished
+    assert not finished
+    finish(recipe, tmp_path, resume=True, save_steps=5)
+    assert len(finished) == 1
+    exported = Autoencoder.from_pretrained(tmp_path / "export")
+    assert exported.shift.tolist() == [3, 3] and exported.scale.tolist() == [2, 2]
+
+
 def test_the_average_follows_its_recursion(tmp_path):
     """θ̄ = d θ̄ + (1 − d) θ with d = min(ema, (1 + n)/(10 + n)), begun at the first θ."""
     made = []

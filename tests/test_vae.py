@@ -253,13 +253,6 @@ def test_without_temperature_every_draw_is_the_prior_mean():
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_a_fresh_ladder_costs_nothing_but_the_reconstruction():
-    x = pictures(2).float()
-    model = HVAE((4, 3, 2), (1, 2, 1), (16, 16, 16), (1, 1, 1), mixture=2, size=16)
-    bound = parts(model(x, generators(2)), x)
-    assert all(bound.parts[name].eq(0).all() for name in model.levels)
-
-
 def test_every_parameter_of_a_ladder_learns():
     model, x = tiny_hvae(), pictures(2)
     parts(model(x, generators(2)), x).bits.mean().backward()
@@ -357,3 +350,57 @@ def test_channels_of_a_network_fill_a_mixture():
     assert torch.equal(law.logits, raw[:, :3])
     assert torch.equal(law.centre.flatten(1, 2), raw[:, 3:12])
     assert law.log_scale.min() >= -7 and law.couple.abs().max() <= 1
+
+
+def test_a_rung_weighs_prior_and_measurement_as_bayes_does():
+    # Prior N(a, s²) times likelihood N(m; z, r²): the product, normalised on a fine grid.
+    rung = tiny_hvae().rungs[0][0]
+    h, seen, x = torch.randn(1, 16, 2, 2), torch.randn(1, 16, 2, 2), torch.randn(1, 3, 16, 16)
+    h, seen, x = h.double(), seen.double(), x.double()
+    with torch.no_grad():
+        prior = rung.expect(h)
+        q = rung.look(prior, h, seen, x)
+        wide = Gaussian(prior.mean, torch.full_like(prior.std, 1e4))
+        measured = rung.look(wide, h, seen, x)  # a prior that knows nothing leaves m and r
+    z = torch.linspace(-30, 30, 60_001).double()
+    pick = (0, 1, 1, 0)
+    density = torch.zeros_like(z)
+    for law in (prior, measured):
+        density += Gaussian(law.mean[pick].expand_as(z), law.std[pick].expand_as(z)).log_prob(z)
+    weight = density.softmax(dim=0)
+    mean = (weight * z).sum()
+    assert q.mean[pick].item() == pytest.approx(mean.item(), abs=1e-6)
+    deviation = (weight * (z - mean).square()).sum().sqrt()
+    assert q.std[pick].item() == pytest.approx(deviation.item(), abs=1e-6)
+
+
+def test_a_level_of_which_the_prior_is_sure_costs_nothing():
+    rung = tiny_hvae().rungs[0][0]
+    prior = Gaussian(torch.zeros(1, 4, 2, 2).double(), torch.full((1, 4, 2, 2), 1e-4).double())
+    shapes = torch.randn(1, 16, 2, 2).double(), torch.randn(1, 16, 2, 2).double()
+    q = rung.look(prior, *shapes, torch.randn(1, 3, 16, 16).double())
+    assert q.kl(prior).max().item() < 1e-5
+
+
+def test_principal_components_give_the_picture_back():
+    # With as many components as a patch of 2² has numbers nothing is lost but the noise of z.
+    x = pictures(64)
+    model = HVAE((4, 3, 6), (1, 1, 2), (16, 16, 16), (1, 1, 1), mixture=2, size=16).double()
+    model.principal(x, error=0.01)
+    with torch.no_grad():
+        coded = model(x[:4], generators(4))
+    # The fresh decoder adds next to nothing to the linear picture.
+    assert (coded.picture.mean - x[:4]).abs().mean().item() < 0.05
+    last = torch.cat([level.posterior.mean for level in coded.levels[-2:]], dim=1)
+    again = model.linear(last)
+    torch.testing.assert_close(again, x[:4], atol=0.05, rtol=0)
+
+
+def test_principal_codes_are_white():
+    x = pictures(64)
+    model = HVAE((4, 3, 6), (1, 1, 2), (16, 16, 16), (1, 1, 1), mixture=2, size=16).double()
+    model.principal(x)
+    for rungs in model.rungs:
+        z = torch.cat([rung.code(x) for rung in rungs], dim=1).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(z.mean(dim=1), torch.zeros(len(z)).double(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(z.cov(), torch.eye(len(z)).double(), atol=1e-3, rtol=0)

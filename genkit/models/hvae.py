@@ -284,7 +284,8 @@ def _components(
     patches = F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2).flatten(0, 1)
     variance, directions = torch.linalg.eigh(torch.cov(patches.T.double()))  # ascending
     std = variance.flip(0)[which].clamp(min=1e-8).sqrt()
-    return patches.mean(dim=0), std.float(), directions.flip(1)[:, which].T.float()
+    axes = directions.flip(1)[:, which].T
+    return patches.mean(dim=0), std.to(x.dtype), axes.to(x.dtype)
 
 
 def _soft(x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:

@@ -23,6 +23,7 @@ from apps.settings import LIMITS, Refused, check_choice
 from apps.spaces import ATTRIBUTES, ENCODERS, SIZE, Array, Attribute, Book, Space
 from apps.text import both
 from genkit.data.picturebook import Scene
+from genkit.probes import Found
 
 __all__ = ["Atlas", "Measured", "Query", "check_attribute"]
 
@@ -50,21 +51,23 @@ class Measured:
     """What is known of all spaces; everything by the name of the encoder.
 
     Args:
-        probes, agreements: One (share, chance) for each attribute.
-        aspects: Aspect -> encoder -> what was measured of every scene.
-        chances: Aspect -> its mean by chance.
+        probes, agreements: What was found of each attribute.
+        aspects: Aspect -> encoder -> what was found.
         shared: (encoder, encoder) -> share of common neighbours.
     """
 
-    probes: Mapping[str, list[tuple[float, float]]]
-    agreements: Mapping[str, list[tuple[float, float]]]
-    aspects: Mapping[str, Mapping[str, Array]]
-    chances: Mapping[str, float]
+    probes: Mapping[str, list[Found]]
+    agreements: Mapping[str, list[Found]]
+    aspects: Mapping[str, Mapping[str, Found]]
     shared: Mapping[tuple[str, str], float]
 
     def verdict(self, aspect: str) -> Verdict:
         """What became of the claim about an aspect."""
-        return claims.judged(aspect, self.aspects[aspect], self.chances[aspect])
+        return claims.judged(aspect, self.aspects[aspect])
+
+    def chance(self, aspect: str) -> float:
+        """The same without any encoder."""
+        return next(iter(self.aspects[aspect].values())).chance
 
 
 @dataclass(eq=False)
@@ -202,23 +205,18 @@ class Atlas:
         kept, labels = self.kept, list(self.kept.attributes.values())
         # In the order in which they are shown, whichever was there first.
         known = {name: kept.spaces[name] for name in ENCODERS if name in kept.spaces}
-        around = {name: claims.around(self.book, one.near) for name, one in known.items()}
-        aspects = {
-            aspect: {name: values[aspect] for name, values in around.items()}
-            for aspect in claims.ASPECTS
-        }
-        aspects["identity"] = {
-            name: claims.identity(one, kept.redrawn[name], kept.again[0])
+        own = kept.again[0]
+        found = {
+            name: claims.aspects(self.book, one, kept.redrawn[name], own)
             for name, one in known.items()
         }
         return Measured(
-            probes={name: list(claims.probe(one.vectors, labels)) for name, one in known.items()},
-            agreements={
-                name: [claims.agreement(one.near, label) for label in labels]
-                for name, one in known.items()
+            probes={name: claims.readable(one.vectors, labels) for name, one in known.items()},
+            agreements={name: claims.agreements(one.near, labels) for name, one in known.items()},
+            aspects={
+                aspect: {name: each[aspect] for name, each in found.items()}
+                for aspect in claims.CLAIMS
             },
-            aspects=aspects,
-            chances=claims.chance_of(self.book),
             shared={
                 (a, b): claims.shared(known[a].near, known[b].near) for a in known for b in known
             },

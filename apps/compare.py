@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps import Page, travel
+from apps import Page, between, travel
 from apps.common import LIGHT, Studio, follow, footer, furnish, header, html_part
 from apps.small import Small
 from apps.text import Words, both
@@ -38,9 +38,11 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     small, words = Small(studio), Words()
     language = header(words, "compare", pages)
     furnish(blocks, "compare")
+    furnish(blocks, "between")
     picture = gr.State(None)
     seed = _picture(blocks, small, words, language, picture)
     travel.section(words, studio, language, picture, seed)
+    between.section(words, studio, language, picture, seed)
     footer()
     follow(blocks, words, language)
 

@@ -4,7 +4,8 @@
 
 Nobody promised that something lies on it. The scene that is nearest to each of its points, and how
 far that is beside the distance of neighbours elsewhere, says whether the line leads through
-inhabited country; the VAE can moreover draw what it thinks of a point.
+inhabited country; the VAE can moreover draw what it thinks of a point. Distance is that of
+directions, as everywhere (`genkit.probes`).
 """
 
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ class Lines:
         for name, (first, last) in self.atlas.vectors([a.picture, b.picture]).items():
             where = self.atlas.kept.spaces[name]
             one = spaces.line(where, first, last, count, ends)
-            length = float(np.linalg.norm(last.astype(float) - first))
+            length = where.distance(first, last)
             found[name] = Way(one, length, where.apart, self.atlas.places(name, one.points))
         return found
 

@@ -8,7 +8,7 @@ the server; it gets a place in each space and its neighbours.
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -24,10 +24,11 @@ from apps.legend import colour_of, described, name_of, pair, percent, said, valu
 from apps.picker import Picker, picker, tag
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import check_choice, check_language
-from apps.spaces import ATTRIBUTES, ENCODERS, NEAR, SIZE, Array
+from apps.spaces import ATTRIBUTES, ENCODERS, SIZE, Array
 from apps.text import LANGUAGES, Pair, Words, both, locale, number, spans
 from apps.upload import from_base64
 from genkit.data.picturebook import Scene
+from genkit.probes import NEAREST, Found
 
 __all__ = ["SEED", "VIEWS", "Maps", "own_picture", "plots", "section"]
 
@@ -80,7 +81,7 @@ class Maps:
                 yield progress(*step), gr.skip()
             self.atlas.check()
             query = self.atlas.query(seed, own)
-            found = self._found(query, NEAR)
+            found = self._found(query, NEAREST)
             done = progress(1, 1, both("latents.found"))
             yield done, packed(_chosen(query, found) | {"files": _near_file(found, self.atlas)})
 
@@ -107,12 +108,13 @@ class Maps:
             yield self._numbers(name, view, language)
 
     def neighbours(
-        self, seed: int = SEED, image: str = "", k: int = NEAR, language: str = "en"
+        self, seed: int = SEED, image: str = "", k: int = NEAREST, language: str = "en"
     ) -> Iterator[dict[str, Any]]:
         """The k scenes (1 to 50) that are nearest to a picture in the space of each encoder.
 
         `image` is a picture file in base64; empty: the scene of `seed`, which is not its own
-        neighbour. Returns for each encoder the seeds, the distances, the unit of distances (the
+        neighbour. Near is a large cosine c after the mean of the space is taken off, and distance
+        √(2 − 2c). Returns for each encoder the seeds, the distances, the unit of distances (the
         median distance of a scene from its nearest one), and the place in the PCA plane.
         """
         with told(language):
@@ -212,7 +214,7 @@ def plots(over: str) -> str:
 
 
 def _beneath(name: str) -> str:
-    near = "".join(f'<i class="gk-pixels" data-rank="{i}"></i>' for i in range(NEAR))
+    near = "".join(f'<i class="gk-pixels" data-rank="{i}"></i>' for i in range(NEAREST))
     return (
         f'<p class="gk-axis" data-part="spaces.share.{name}">&nbsp;</p>'
         f'<div class="gk-nearest" data-nearest="{name}">{near}</div>'
@@ -307,8 +309,8 @@ def _two(pair: Any) -> list[str]:
     return [pair.english, pair.vietnamese]
 
 
-def _by_name(values: list[tuple[float, float]]) -> dict[str, dict[str, float]]:
-    return {name: dict(zip(("share", "chance"), pair)) for name, pair in zip(ATTRIBUTES, values)}
+def _by_name(values: Sequence[Found]) -> dict[str, dict[str, float]]:
+    return {n: {"share": v.value, "chance": v.chance} for n, v in zip(ATTRIBUTES, values)}
 
 
 def section(blocks: gr.Blocks, words: Words, atlas: Atlas, language: gr.Radio) -> None:

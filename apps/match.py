@@ -26,10 +26,11 @@ from apps.maps import SEED, own_picture
 from apps.picker import picker, tag
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import check_language, check_text
-from apps.spaces import ENCODERS, NEAR, SIZE, Array, Matches
+from apps.spaces import ENCODERS, SIZE, Array, Matches
 from apps.text import LANGUAGES, Pair, Words, both, number, spans
 from genkit.data.picturebook import Scene, parse
 from genkit.data.picturebook.scene import SPLITS
+from genkit.probes import NEAREST
 
 __all__ = ["POOL", "Match", "Scored", "section"]
 
@@ -153,7 +154,7 @@ class Match:
         vector = next(iter(self._say([text])))[0]
         user = Scored(Pair(text, text), (float(vector @ picture),))
         cosines = self.atlas.kept.spaces[NAME].vectors @ vector
-        near = np.argsort(-cosines, kind="stable")[:NEAR]
+        near = np.argsort(-cosines, kind="stable")[:NEAREST]
         return Judgement(own, best, user, near, cosines[near], parse(text).unknown)
 
     def _check(self) -> None:
@@ -242,7 +243,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-_EMPTY = '<figure><i class="gk-pixels"></i><figcaption>&nbsp;</figcaption></figure>' * NEAR
+_EMPTY = '<figure><i class="gk-pixels"></i><figcaption>&nbsp;</figcaption></figure>' * NEAREST
 
 
 def section(words: Words, atlas: Atlas, language: gr.Radio) -> None:

@@ -1,13 +1,16 @@
 """Spaces: the vectors that four encoders give the same scenes, and what lies near what in them.
 
-An encoder turns a picture x into a vector v(x). Two pictures are near in its space if the distance
-‖v − w‖ is small; among unit vectors that is the order of the cosines, ‖v − w‖² = 2 − 2 v·w.
-A space of 128 dimensions or more is looked at in two ways:
+An encoder turns a picture x into a vector v(x). Two pictures are near in its space if their
+vectors point in nearly the same direction from its middle, and the distance of two pictures is
+that of these directions (`genkit.probes`). A space of 128 dimensions or more is looked at in two
+ways, both of which go by the Euclidean distance ‖v − w‖ of the vectors instead:
 
     pca     the plane in which the vectors vary most: a shadow, in which a line stays a line; what
             is near in the space is near in it, but not the other way round
     tsne    points of a plane that are near where vectors are; distances between groups, and how
             wide a group is, mean nothing, and a new vector has no place but near its neighbours
+
+and crossed by a
 
     line    v(s) = (1 − s) v(A) + s v(B),  s from 0 to 1
 
@@ -27,6 +30,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from genkit import probes
 from genkit.data.picturebook import Scene
 from genkit.data.picturebook.book import cached
 from genkit.data.picturebook.scene import COLOURS, KINDS, LABELS, SPLITS, VERSION
@@ -36,19 +40,16 @@ __all__ = [
     "ATTRIBUTES",
     "COUNT",
     "ENCODERS",
-    "NEAR",
     "SIZE",
     "Attribute",
     "Book",
     "Codes",
-    "Embeds",
     "Encoder",
     "Line",
     "Matches",
     "Space",
     "attribute",
     "decoded",
-    "distances",
     "drawn",
     "embedded",
     "line",
@@ -62,8 +63,6 @@ COUNT = 2000
 """Scenes in every space."""
 SIZE = 32
 """Side of their pictures in pixels."""
-NEAR = 8
-"""Neighbours that are shown and counted."""
 PART, BATCH = 250, 100
 REDUCED = 50
 """Principal components that t-SNE starts from, as its authors advise."""
@@ -72,15 +71,6 @@ GUIDES = 5
 """Neighbours that give a new picture its place in the t-SNE plane."""
 
 Array = np.ndarray
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """A model that gives a vector for a picture, as those of `genkit.models.encoders`."""
-
-    size: int
-
-    def embed(self, x: torch.Tensor) -> torch.Tensor: ...
 
 
 @runtime_checkable
@@ -95,35 +85,25 @@ class Codes(Protocol):
 
 
 @runtime_checkable
-class Matches(Embeds, Protocol):
+class Matches(probes.Encoder, Protocol):
     """A model that has vectors for captions in the same space."""
 
     def embed_text(self, captions: Sequence[str]) -> torch.Tensor: ...
 
 
-def _vector(model: Any, x: torch.Tensor) -> torch.Tensor:
-    return model.embed(x)
-
-
-def _cloud(model: Any, x: torch.Tensor) -> torch.Tensor:
-    """The middle of the cloud q(z | x), all its numbers in a row."""
-    return model.encode(x)[0].posterior.mean.flatten(1)
-
-
 @dataclass(frozen=True)
 class Encoder:
-    """One of the four: its checkpoint, what that must be, and how it gives a vector."""
+    """One of the four: its checkpoint, and what that must be."""
 
     checkpoint: str
     kind: type
-    embed: Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 ENCODERS: Mapping[str, Encoder] = {
-    "convnet": Encoder("book32_convnet", Embeds, _vector),
-    "vae": Encoder("book32_vae", Codes, _cloud),
-    "vit": Encoder("book32_vit", Embeds, _vector),
-    "contrastive": Encoder("book32_contrastive", Matches, _vector),
+    "convnet": Encoder("book32_convnet", probes.Encoder),
+    "vae": Encoder("book32_vae", Codes),
+    "vit": Encoder("book32_vit", probes.Encoder),
+    "contrastive": Encoder("book32_contrastive", Matches),
 }
 """The four, in the order in which they are shown."""
 
@@ -188,7 +168,7 @@ class Space:
         centre: "D", their mean.
         axes: "D 2", the two directions in which they vary most.
         shares: Share of the variance along each.
-        near: "N K" the nearest other scenes of each, the nearest first.
+        near: "N K" the `NEAREST` other scenes of each, the nearest first.
         apart: Median distance of a scene from its nearest neighbour: the unit of distances.
     """
 
@@ -211,10 +191,15 @@ class Space:
             k: How many.
             without: Scenes that do not count.
         """
-        far = distances(vectors, self.vectors)
-        far[:, list(without)] = np.inf
-        order = np.argsort(far, axis=1, kind="stable")[:, :k]
-        return order, np.take_along_axis(far, order, axis=1)
+        known, query = map(torch.from_numpy, (self.vectors, np.ascontiguousarray(vectors)))
+        found = probes.neighbours(known, query, k, without)
+        return found.index.numpy(), found.distance.numpy()
+
+    def distance(self, a: Array, b: Array) -> float:
+        """How far two vectors "D" are apart."""
+        pair = torch.from_numpy(np.stack([a, b]) - self.centre)
+        first, second = probes.directions(pair)
+        return float((first - second).norm())
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +266,7 @@ def attribute(name: str, scenes: Sequence[Scene]) -> Attribute:
         values = [COLOURS.index(colour) + 1 if colour else 0 for colour in colours]
         return Attribute(name, ("none", *COLOURS), np.array(values), partial=True)
     values = [scene.labels()[name] for scene in scenes]
-    return Attribute(name, LABELS[name], np.array(values), partial=name == "balloon")
+    return Attribute(name, LABELS[name], np.array(values))
 
 
 def embedded(model: Any, encoder: Encoder, pictures: Array) -> Iterator[Array]:
@@ -300,7 +285,7 @@ def embedded(model: Any, encoder: Encoder, pictures: Array) -> Iterator[Array]:
     for start in range(0, len(pictures), BATCH):
         some = torch.from_numpy(np.ascontiguousarray(pictures[start : start + BATCH]))
         with torch.inference_mode():
-            vectors = encoder.embed(model, to_unit(some.permute(0, 3, 1, 2)).to(device))
+            vectors = probes.vector(model, to_unit(some.permute(0, 3, 1, 2)).to(device))
         found = vectors.float().cpu().numpy()
         if not np.isfinite(found).all():
             raise FloatingPointError("a vector is not finite")
@@ -322,11 +307,10 @@ def space(vectors: Array) -> Space:
     """The space of these vectors: its plane and who is near whom."""
     centre = vectors.mean(axis=0)
     axes, shares = _components(vectors - centre, 2)
-    far = distances(vectors, vectors)
-    np.fill_diagonal(far, np.inf)
-    near = np.argsort(far, axis=1, kind="stable")[:, :NEAR]
-    apart = float(np.median(np.take_along_axis(far, near[:, :1], axis=1)))
-    return Space(vectors, centre, axes, (float(shares[0]), float(shares[1])), near, apart)
+    near = probes.neighbours(torch.from_numpy(vectors))
+    apart = float(np.median(near.distance[:, 0].numpy()))
+    both = float(shares[0]), float(shares[1])
+    return Space(vectors, centre, axes, both, near.index.numpy(), apart)
 
 
 def tsne(vectors: Array) -> Array:
@@ -368,13 +352,6 @@ def line(where: Space, a: Array, b: Array, count: int, without: Sequence[int] = 
     points = ((1 - s)[:, None] * a + s[:, None] * b).astype(np.float32)
     near, distance = where.nearest(points, 1, without)
     return Line(s, points, near[:, 0], distance[:, 0])
-
-
-def distances(a: Array, b: Array) -> Array:
-    """ "M N", ‖a_i − b_j‖ in float64: in float32 the difference of two large squares is noise."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squares, 0))
 
 
 def _components(centred: Array, count: int) -> tuple[Array, Array]:

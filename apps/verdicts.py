@@ -9,8 +9,9 @@ from apps.claims import CLAIMS
 from apps.common import html_part
 from apps.legend import name_of, pair, percent
 from apps.section import Live, formula, link, place
-from apps.spaces import ATTRIBUTES, ENCODERS, NEAR
+from apps.spaces import ATTRIBUTES, ENCODERS
 from apps.text import Pair, both, spans
+from genkit.probes import NEAREST, Found
 
 __all__ = ["files", "numbers", "section", "slots"]
 
@@ -20,9 +21,9 @@ def numbers(measured: Measured) -> dict[str, Any]:
     found = {}
     for aspect, name in CLAIMS.items():
         verdict = measured.verdict(aspect)
-        means = {one: float(v.mean()) for one, v in measured.aspects[aspect].items()}
+        means = {one: each.value for one, each in measured.aspects[aspect].items()}
         found[aspect] = {"encoder": name, "verdict": verdict.kind, "best": verdict.rival}
-        found[aspect] |= {"values": means, "chance": measured.chances[aspect]}
+        found[aspect] |= {"values": means, "chance": measured.chance(aspect)}
     return found
 
 
@@ -38,8 +39,8 @@ def slots(atlas: Atlas) -> dict[str, str]:
     found["truth.shared"] = _shared(measured)
     held = sum(measured.verdict(aspect).kind == "true" for aspect in CLAIMS)
     found["truth.now"] = both("latents.truth.now", held=held, all=len(CLAIMS))
-    best = max(measured.probes, key=lambda name: sum(share for share, _ in measured.probes[name]))
-    shares = [share for share, _ in measured.probes[best]]
+    best = max(measured.probes, key=lambda name: sum(one.value for one in measured.probes[name]))
+    shares = [one.value for one in measured.probes[best]]
     found["truth.best"] = both(f"latents.name.{best}")
     found["truth.mean"] = spans(percent(sum(shares) / len(shares)))
     found["truth.house"] = str(len(atlas.kept.attributes["house"].asked))
@@ -50,16 +51,16 @@ def files(atlas: Atlas) -> dict[str, dict[str, str]]:
     """name of the link -> file with the data of a table."""
     measured = atlas.measured
     rows = [
-        (name, label, *measured.probes[name][i], *measured.agreements[name][i])
+        (name, label, read.value, read.chance, near.value, near.chance)
         for name in measured.probes
-        for i, label in enumerate(ATTRIBUTES)
+        for label, read, near in zip(ATTRIBUTES, measured.probes[name], measured.agreements[name])
     ]
     columns = "encoder,label,probe,probe_chance,neighbours,neighbours_chance"
     claims = [
-        (aspect, name, float(values.mean()), float(values.std() / len(values) ** 0.5),
-         measured.chances[aspect], name == CLAIMS[aspect])
-        for aspect, each in measured.aspects.items() for name, values in each.items()
-    ]  # fmt: skip
+        (aspect, name, one.value, one.error, one.chance, name == CLAIMS[aspect])
+        for aspect, each in measured.aspects.items()
+        for name, one in each.items()
+    ]
     heads = "aspect,encoder,mean,standard_error,chance,is_claimed"
     return {
         "probes": table_file("latents-probes.csv", columns, rows),
@@ -73,31 +74,31 @@ def _claim(measured: Measured, aspect: str) -> str:
     word = f'<b class="gk-{verdict.kind}">{both(f"latents.verdict.{verdict.kind}")}</b>'
     if verdict.kind == "unknown":
         return word
-    values = {"value": percent(verdict.value), "chance": percent(measured.chances[aspect])}
+    values = {"value": percent(verdict.value), "chance": percent(measured.chance(aspect))}
     values["name"] = pair(f"latents.name.{name}")
     sentence = both(f"latents.measured.{aspect}", **values)
     if verdict.rival != name:
-        rival = measured.aspects[aspect][verdict.rival].mean()
+        rival = measured.aspects[aspect][verdict.rival].value
         named = pair(f"latents.name.{verdict.rival}")
         key = "latents.close" if verdict.kind == "true" else "latents.rival"
-        sentence += " " + both(key, name=named, value=percent(float(rival)))
+        sentence += " " + both(key, name=named, value=percent(rival))
     return f"{word}<span>{sentence}</span>"
 
 
 def _aspects(measured: Measured) -> str:
     rows = {
-        aspect: ({n: float(v.mean()) for n, v in each.items()}, measured.chances[aspect])
+        aspect: ({name: one.value for name, one in each.items()}, measured.chance(aspect))
         for aspect, each in measured.aspects.items()
     }
     return _grid({pair(f"latents.aspect.{name}"): row for name, row in rows.items()})
 
 
-def _table(found: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def _table(found: Mapping[str, Sequence[Found]]) -> str:
     """One row for each attribute: every encoder's share, the best in bold, and chance."""
     rows = {}
     for i, label in enumerate(ATTRIBUTES):
-        shares = {name: pairs[i][0] for name, pairs in found.items()}
-        rows[name_of(label)] = (shares, next(iter(found.values()))[i][1])
+        shares = {name: each[i].value for name, each in found.items()}
+        rows[name_of(label)] = (shares, next(iter(found.values()))[i].chance)
     return _grid(rows)
 
 
@@ -139,7 +140,7 @@ def section() -> None:
     """The section in the current context; its places are filled by the answer of the spaces."""
     lead = place("truth.now", "span", content=both("latents.truth.lead"))
     live = {name: Live(f"truth.{name}") for name in ("best", "mean", "house")}
-    why = formula(both("latents.truth.why", near=NEAR, **live))
+    why = formula(both("latents.truth.why", near=NEAREST, **live))
     links = link("claims", "latents.save.claims") + link("probes", "latents.save.probes")
     html_part(
         f"<h2>{both('latents.truth.title')}</h2><p>{lead}</p>{_figure()}"

@@ -4,19 +4,21 @@ Near is what has a large cosine after the mean m of the space is taken off,
 
     near(u, v) = cos(u − m, v − m),
 
-for the features of a net are often all positive, and then all point in one direction. What is
-claimed of such spaces becomes four numbers, each beside what chance gives. For the k nearest
-neighbours of every scene:
+for the features of a net are often all positive, and then all point in one direction. As a
+distance, the directions from m are √(2 − 2 near) apart, the Euclidean distance of unit vectors.
 
-    content     Jaccard index |A ∩ B|/|A ∪ B| of the kinds of things in a scene and a neighbour
-    structure   distance of their pictures, pixel by pixel, in units of that of any two scenes
-                (less is nearer; chance is 1)
-    context     share of neighbours with the same ground, time of day and weather, mean of three
-    identity    share of scenes that are found, as the nearest of all, from a picture of the same
-                place at another time of day
+What is claimed of such spaces becomes four numbers from 0 to 1, each beside what chance gives. Of
+every scene and its k nearest neighbours:
 
-and for every label a linear probe: a map from features to classes, fitted to one half of the
-scenes by least squares and tested on the other, beside always saying the commonest class.
+    content     Jaccard index |A ∩ B|/|A ∪ B| of the kinds of things in both
+    structure   share of the pixels at which both show the same part (sky, hill, roof, …)
+    context     share of ground, time of day, weather and mountains in which both agree
+    identity    whether a scene by daylight is the nearest of all to its own picture at another
+                time of day
+
+Chance is the mean over all pairs of different scenes, and one scene among all for identity. For
+every label there is a linear probe: a map from features to classes, fitted to the first half of
+the scenes by least squares and tested on the other, beside always saying the commonest class.
 
 References:
     Understanding intermediate layers using linear classifier probes (Alain and Bengio, 2017)
@@ -28,12 +30,14 @@ References:
         https://hastie.su.domains/ElemStatLearn/
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
 from genkit.data.picturebook.scene import LABELS, Scene
@@ -44,22 +48,32 @@ from genkit.models.vae import VAE
 
 __all__ = [
     "CONTEXT",
+    "NEAREST",
+    "REDRAWN",
     "Encoder",
     "Found",
+    "Near",
     "agreement",
     "content",
     "context",
+    "directions",
     "elsewhen",
     "identity",
     "linear_probe",
     "neighbours",
     "recall",
+    "redrawn",
     "structure",
+    "vector",
     "vectors",
 ]
 
-CONTEXT = ("ground", "time", "weather")
+NEAREST = 8
+"""Neighbours that are looked at unless told."""
+CONTEXT = ("ground", "time", "weather", "mountains")
 """The labels that say where and when."""
+REDRAWN = 300
+"""Scenes by daylight that are drawn again at another time of day."""
 BATCH = 250
 RIDGES = tuple(10.0**power for power in range(5, -4, -1))
 """Weights of the squared map that a probe chooses from, in units of a feature's variance."""
@@ -75,22 +89,57 @@ class Encoder(Protocol):
     def embed(self, x: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """A measured number, and what one finds without knowing anything.
 
     Args:
-        value: Measured.
-        chance: The same for features that say nothing.
+        each: What was measured of every scene that was asked.
+        chance: The mean for features that say nothing.
     """
 
-    value: float
+    each: Float[Tensor, "M"]
     chance: float
+
+    @property
+    def value(self) -> float:
+        """The mean over the scenes."""
+        return self.each.mean().item()
+
+    @property
+    def error(self) -> float:
+        """The standard error of that mean."""
+        return self.each.std(correction=0).item() / math.sqrt(len(self.each))
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Neighbours, the nearest first.
+
+    Args:
+        index: Their numbers.
+        cosine: near(u, v) of each.
+    """
+
+    index: Int[Tensor, "B k"]
+    cosine: Float[Tensor, "B k"]
+
+    @property
+    def distance(self) -> Float[Tensor, "B k"]:
+        """How far they are apart as directions from the mean, 0 to 2."""
+        return (2 - 2 * self.cosine).clamp(min=0).sqrt()
+
+
+def vector(model: Any, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+    """The vector of each picture in [−1, 1]: `embed`, or the means of q(z | x) of a VAE."""
+    if isinstance(model, Encoder):
+        return model.embed(x)
+    return model.encode(x)[0].posterior.mean.flatten(1)
 
 
 @torch.no_grad()
 def vectors(model: Model, pictures: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
-    """The vector of each picture, on the processor: `embed`, or the means of q(z | x) of a VAE.
+    """The `vector` of each picture 0 … 255, on the processor.
 
     Raises:
         ValueError: The model has no vector of a picture, or the pictures have another size.
@@ -100,125 +149,140 @@ def vectors(model: Model, pictures: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "
             f"a {type(model).__name__} has no vector of a picture; take an encoder, such as "
             "book32_convnet, or a VAE"
         )
-    weight = next(model.parameters())
-    found = []
-    for some in pictures.split(BATCH):
-        x = to_unit(some).to(weight.device)
-        if isinstance(model, VAE):
-            found.append(model.encode(x)[0].posterior.mean.flatten(1))
-        else:
-            found.append(model.embed(x))
+    device = next(model.parameters()).device
+    found = [vector(model, to_unit(some).to(device)) for some in pictures.split(BATCH)]
     return torch.cat(found).float().cpu()
 
 
 def neighbours(
-    features: Float[Tensor, "N D"], query: Float[Tensor, "B D"], k: int
-) -> Int[Tensor, "B k"]:
-    """Numbers of the k features nearest to each query, nearest first; see `near` above.
+    features: Float[Tensor, "N D"],
+    query: Float[Tensor, "B D"] | None = None,
+    k: int = NEAREST,
+    without: Sequence[int] = (),
+) -> Near:
+    """The k features nearest to each query; see `near` above.
 
     Args:
         features: What is searched; their mean is taken off both.
-        query: What is looked for.
-        k: How many, 1 to N.
+        query: What is looked for; None: every feature, which is not its own neighbour.
+        k: How many.
+        without: Numbers of features that do not count.
 
     Raises:
         ValueError: k is out of range, or a number is not finite.
     """
-    _check(features, query)
-    if not 1 <= k <= len(features):
-        raise ValueError(
-            f"{k} neighbours among {len(features)} pictures: choose 1 to {len(features)}"
-        )
-    mean = features.mean(dim=0)
-    return (_unit(query - mean) @ _unit(features - mean).T).topk(k, dim=1).indices
+    known = features if query is None else query
+    _check(features, known)
+    most = len(features) - len(without) - (query is None)
+    if not 1 <= k <= most:
+        raise ValueError(f"{k} neighbours among {most} pictures: choose 1 to {most}")
+    mean = features.double().mean(dim=0)
+    cosines = directions(known, mean) @ directions(features, mean).T
+    if query is None:
+        cosines.fill_diagonal_(-torch.inf)
+    cosines[:, list(without)] = -torch.inf
+    best = cosines.topk(k, dim=1)
+    return Near(best.indices, best.values)
+
+
+def directions(
+    vectors: Float[Tensor, "B D"], mean: Float[Tensor, "D"] | None = None
+) -> Float[Tensor, "B D"]:
+    """Unit vectors, after a mean is taken off if there is one; no direction is 0."""
+    return F.normalize(vectors.double() - (0 if mean is None else mean), dim=1)
 
 
 def agreement(
-    features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"], k: int = 5
-) -> dict[str, Found]:
-    """Share of the k nearest neighbours of a scene that have its class, label by label.
-
-    Chance is the share of pairs of different scenes that have the same class.
+    near: Int[Tensor, "N k"],
+    classes: Integer[Tensor, "N *K"],
+    asked: Int[Tensor, "M"] | None = None,
+) -> Found:
+    """Share of the neighbours of a scene that have its class.
 
     Args:
-        features: One vector a scene.
-        labels: Their labels, in the order of `LABELS`.
-        k: How many neighbours, the scene itself not counted; 1 to N − 1.
+        near: The neighbours of every scene.
+        classes: Of every scene; of several labels, their mean.
+        asked: Numbers of the scenes that are asked, all unless told; any may be a neighbour.
 
     Raises:
-        ValueError: k is out of range, a number is not finite, or there are not as many labels.
+        ValueError: There are not as many scenes of both.
     """
-    _fit(features, labels)
-    same = labels[_others(features, k)] == labels[:, None]  # "N k K"
-    shares = same.double().mean(dim=(0, 1)).tolist()
-    return {
-        name: Found(share, _same(column))
-        for name, share, column in zip(LABELS, shares, labels.unbind(dim=1), strict=True)
-    }
+    _fit(near, classes)
+    classes, count = classes.reshape(len(classes), -1), len(classes)
+    asked = torch.arange(count) if asked is None else asked
+    same = classes[near[asked]] == classes[asked][:, None]  # "M k K"
+    each = same.sum(dim=(1, 2)).double() / same[0].numel()
+    index = classes.long()
+    totals = torch.zeros(int(index.max()) + 1, index.shape[1], dtype=torch.float64)
+    totals.scatter_add_(0, index, torch.ones_like(index, dtype=torch.float64))
+    others = totals.gather(0, index[asked]) - 1  # of the same class, beside the scene itself
+    return Found(each, (others.mean() / (count - 1)).item())
 
 
-def content(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"], k: int = 5) -> Found:
+def content(near: Int[Tensor, "N k"], labels: Int[Tensor, "N L"]) -> Found:
     """How far neighbours show the same kinds of things, wherever they stand: Jaccard index.
-
-    Chance is the mean over all pairs of different scenes.
 
     Raises:
         ValueError: As `agreement`.
     """
-    _fit(features, labels)
+    _fit(near, labels)
     kinds = kinds_of(labels).double()
     both = kinds @ kinds.T
     count = kinds.sum(dim=1)
     jaccard = both / (count[:, None] + count - both)  # every scene has a thing
-    return _near(jaccard, features, k)
+    chance = (jaccard.sum() - jaccard.trace()) / (len(labels) * (len(labels) - 1))
+    return Found(jaccard.gather(1, near).mean(dim=1), chance.item())
 
 
-def structure(
-    features: Float[Tensor, "N D"], pictures: UInt8[Tensor, "N 3 H W"], k: int = 5
-) -> Found:
-    """Distance of the pictures of neighbours in units of that of any two scenes; chance is 1.
-
-    The distance is the Euclidean one of all pixels: near is what has the same colours in the same
-    places.
+def structure(near: Int[Tensor, "N k"], maps: UInt8[Tensor, "N H W"]) -> Found:
+    """Share of the pixels at which a scene and its neighbours show the same part.
 
     Raises:
-        ValueError: k is out of range, a number is not finite, or there are not as many pictures.
+        ValueError: As `agreement`.
     """
-    _fit(features, pictures)
-    x = to_unit(pictures).flatten(1)
-    found = _near(torch.cdist(x, x).double(), features, k)
-    return Found(found.value / found.chance, 1.0)
+    return agreement(near, maps)
 
 
-def context(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"], k: int = 5) -> Found:
+def context(near: Int[Tensor, "N k"], labels: Int[Tensor, "N L"]) -> Found:
     """Share of neighbours that agree on where and when: the mean `agreement` of `CONTEXT`.
 
     Raises:
         ValueError: As `agreement`.
     """
-    by_name = agreement(features, labels, k)
-    return Found(
-        sum(by_name[name].value for name in CONTEXT) / len(CONTEXT),
-        sum(by_name[name].chance for name in CONTEXT) / len(CONTEXT),
-    )
+    order = list(LABELS)
+    return agreement(near, labels[:, [order.index(name) for name in CONTEXT]])
 
 
-def identity(features: Float[Tensor, "N D"], later: Float[Tensor, "N D"]) -> Found:
+def identity(
+    features: Float[Tensor, "N D"], later: Float[Tensor, "M D"], own: Int[Tensor, "M"]
+) -> Found:
     """Share of scenes that are the nearest of all to their own picture at another time of day.
 
     Chance is 1/N.
 
     Args:
-        features: Of scenes by daylight.
-        later: Of the same scenes `elsewhen`, in the same order.
+        features: Of all scenes.
+        later: Of some of them `elsewhen`.
+        own: The number of each of those among all.
 
     Raises:
-        ValueError: There are not as many of each, or a number is not finite.
+        ValueError: There are not as many of both, or a number is not finite.
     """
-    _fit(features, later)
-    nearest = neighbours(features, later, 1)[:, 0]
-    own = torch.arange(len(features))
-    return Found((nearest == own).double().mean().item(), 1 / len(features))
+    _fit(later, own)
+    nearest = neighbours(features, later, 1).index[:, 0]
+    return Found((nearest == own).double(), 1 / len(features))
+
+
+def redrawn(scenes: Sequence[Scene]) -> tuple[Int[Tensor, "M"], list[Scene]]:
+    """Numbers of the first `REDRAWN` scenes by daylight, and those scenes `elsewhen`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    own = [i for i, scene in enumerate(scenes) if scene.time in _LATER][:REDRAWN]
+    if not own:
+        raise ValueError(f"all {len(scenes)} scenes are at night: take more, some by daylight")
+    return torch.tensor(own), [elsewhen(scenes[i]) for i in own]
 
 
 def elsewhen(scene: Scene) -> Scene:
@@ -249,12 +313,12 @@ def recall(query: Float[Tensor, "N D"], gallery: Float[Tensor, "N D"], k: int) -
     _fit(query, gallery)
     if not 1 <= k <= len(gallery):
         raise ValueError(f"recall at {k} of {len(gallery)}: choose 1 to {len(gallery)}")
-    best = (_unit(query) @ _unit(gallery).T).topk(k, dim=1).indices
+    best = (directions(query) @ directions(gallery).T).topk(k, dim=1).indices
     hits = (best == torch.arange(len(query))[:, None]).any(dim=1)
-    return Found(hits.double().mean().item(), k / len(gallery))
+    return Found(hits.double(), k / len(gallery))
 
 
-def linear_probe(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"]) -> dict[str, Found]:
+def linear_probe(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"]) -> list[Found]:
     """Share of scenes of which a linear map of the features tells the class, label by label.
 
     The map is fitted to the first half of the scenes and tested on the second. Every class is a
@@ -265,7 +329,7 @@ def linear_probe(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"]) -> 
 
     Args:
         features: One vector a scene.
-        labels: Their labels, in the order of `LABELS`.
+        labels: The classes of each, a column a label.
 
     Raises:
         ValueError: Less than four scenes, a number is not finite, or there are not as many labels.
@@ -275,12 +339,12 @@ def linear_probe(features: Float[Tensor, "N D"], labels: Int[Tensor, "N K"]) -> 
         raise ValueError(f"{len(features)} scenes cannot be halved for a probe: give at least 4")
     half = len(features) // 2
     ridge = _Ridge(features[:half], features[half:])
-    found = {}
-    for name, column in zip(LABELS, labels.unbind(dim=1), strict=True):
+    found = []
+    for column in labels.unbind(dim=1):
         taught, asked = column[:half], column[half:]
-        said = ridge.classes(taught, len(LABELS[name]))
+        said = ridge.classes(taught, int(column.max()) + 1)
         commonest = taught.bincount().argmax()
-        found[name] = Found(_share(said == asked), _share(asked == commonest))
+        found.append(Found((said == asked).double(), _share(asked == commonest)))
     return found
 
 
@@ -319,44 +383,13 @@ class _Ridge:
         return (targets - (targets - fitted) / (1 - lever)).argmax(dim=1)
 
 
-def _near(matrix: Float[Tensor, "N N"], features: Float[Tensor, "N D"], k: int) -> Found:
-    """The mean of a relation of scenes over neighbours, and over all pairs of different ones."""
-    pairs = len(matrix) * (len(matrix) - 1)
-    chance = (matrix.sum() - matrix.trace()) / pairs
-    value = matrix.gather(1, _others(features, k)).mean()
-    return Found(value.item(), chance.item())
-
-
-def _others(features: Float[Tensor, "N D"], k: int) -> Int[Tensor, "N k"]:
-    """Numbers of the k nearest neighbours of every scene, itself left out."""
-    if not 1 <= k < len(features):
-        raise ValueError(
-            f"{k} neighbours of {len(features)} scenes: choose 1 to {len(features) - 1}"
-        )
-    _check(features, features)
-    unit = _unit(features - features.mean(dim=0))
-    return (unit @ unit.T).fill_diagonal_(-torch.inf).topk(k, dim=1).indices
-
-
-def _same(column: Int[Tensor, "N"]) -> float:
-    """Share of pairs of different scenes with the same class."""
-    counts, n = column.bincount().double(), len(column)
-    return ((counts * (counts - 1)).sum() / (n * (n - 1))).item()
-
-
-def _unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    return F.normalize(x.double(), dim=1)
-
-
 def _share(right: Tensor) -> float:
     return right.double().mean().item()
 
 
 def _fit(features: Tensor, others: Tensor) -> None:
     if len(features) != len(others):
-        raise ValueError(
-            f"{len(features)} vectors do not fit {len(others)} rows: give one row for each vector"
-        )
+        raise ValueError(f"{len(features)} rows do not fit {len(others)}: give one for each scene")
     _check(features)
 
 

@@ -35,7 +35,7 @@ References:
 import math
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Real, UInt8
 from torch import Tensor
 
 __all__ = ["active_units", "precision_recall", "sharpness", "spectrum"]
@@ -97,7 +97,7 @@ def sharpness(pictures: UInt8[Tensor, "N C S S"], real: UInt8[Tensor, "M C S S"]
     return shares[0] / shares[1]
 
 
-def spectrum(pictures: UInt8[Tensor, "N C S S"]) -> Float[Tensor, "S S"]:
+def spectrum(pictures: Real[Tensor, "N C S S"]) -> Float[Tensor, "S S"]:
     """E c_uv²: the mean energy of each frequency of the cosine transform; row u is vertical.
 
     Raises:

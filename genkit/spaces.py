@@ -2,8 +2,8 @@
 
     kinds       a classifier: share of test pictures of which it tells all kinds of things right
     probe       any encoder or VAE: share of labels that a linear map of the vector tells, fitted
-                to n scenes of the validation split and tested on n of the test split
-    nearness    any encoder or VAE: content, structure, context and identity of the five nearest
+                to one half of n test scenes, which it has not seen, and tested on the other
+    nearness    any encoder or VAE: content, structure, context and identity of the nearest
                 among n test scenes; the value is content
     retrieval   the two towers: share of n test pictures that find their caption first, and of
                 captions that find their picture, the mean of both and of both languages; one
@@ -29,10 +29,11 @@ from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder, kinds_o
 from genkit.probes import (
     content,
     context,
-    elsewhen,
     identity,
     linear_probe,
+    neighbours,
     recall,
+    redrawn,
     structure,
     vectors,
 )
@@ -41,7 +42,6 @@ __all__ = ["captions", "kinds", "nearness", "probe", "rendered", "retrieval", "s
 
 SIZE = 32
 BATCH = 250
-NEAREST = 5
 
 Details = dict[str, float]
 
@@ -89,10 +89,9 @@ def kinds(model: ConvEncoder | ViTEncoder, n: int, seed: int) -> tuple[float, De
 
 
 def probe(model: Model, n: int, seed: int) -> tuple[float, Details]:
-    """Mean accuracy of the linear probes of all labels, fitted to n scenes, tested on n others."""
-    taught, asked = scenes("validation", n, seed), scenes("test", n, seed)
-    features = vectors(model, torch.cat((taught[0], asked[0])))
-    found = linear_probe(features, torch.cat((taught[1], asked[1])))
+    """Mean accuracy of the linear probes of all labels on the second half of n test scenes."""
+    pictures, labels = scenes("test", n, seed)
+    found = dict(zip(LABELS, linear_probe(vectors(model, pictures), labels), strict=True))
     chance = sum(one.chance for one in found.values()) / len(LABELS)
     value = sum(one.value for one in found.values()) / len(LABELS)
     return value, {"chance": chance} | {name: one.value for name, one in found.items()}
@@ -101,15 +100,16 @@ def probe(model: Model, n: int, seed: int) -> tuple[float, Details]:
 def nearness(model: Model, n: int, seed: int) -> tuple[float, Details]:
     """Content, structure, context and identity among n test scenes."""
     pictures, labels = scenes("test", n, seed)
+    drawn = [Scene.random(i) for i in SPLITS["test"][seed : seed + n]]
+    maps = np.stack([np.asarray(scene.semantic_map(SIZE)) for scene in drawn])
+    own, later = redrawn(drawn)
     features = vectors(model, pictures)
-    numbers = SPLITS["test"][seed : seed + n]
-    by_day = [i for i, s in enumerate(map(Scene.random, numbers)) if s.time != "night"]
-    later = rendered([elsewhen(Scene.random(numbers[i])) for i in by_day])
+    near = neighbours(features).index
     found = {
-        "content": content(features, labels, NEAREST),
-        "structure": structure(features, pictures, NEAREST),
-        "context": context(features, labels, NEAREST),
-        "identity": identity(features[by_day], vectors(model, later)),
+        "content": content(near, labels),
+        "structure": structure(near, torch.from_numpy(maps)),
+        "context": context(near, labels),
+        "identity": identity(features, vectors(model, rendered(later)), own),
     }
     details = {name: one.value for name, one in found.items()}
     details |= {f"{name} by chance": one.chance for name, one in found.items()}

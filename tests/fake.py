@@ -26,6 +26,7 @@ from genkit.diffusion.variance import LearnedVariance
 from genkit.distributions import Dirac, Gaussian
 from genkit.generate import Picture, Preview
 from genkit.model import Model
+from genkit.models.autoencoder import DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
 from genkit.models.hvae import HVAE
@@ -160,6 +161,9 @@ def tiny_model(name: str) -> Model:
         model = PixelDiffusion(LearnedVariance(PixelUNet(out=6, **small), LinearBeta(), Epsilon()))
     elif name == "book32_ddpm":
         model = PixelDiffusion(Denoiser(PixelUNet(**small), LinearBeta(), Epsilon()))
+    elif name == "book32_autoencoder":
+        model = DeterministicAutoencoder(4, (16, 16, 16), (1, 1, 1), (1, 1, 1))
+        model.fit(torch.randn(200, 4, 4, 4))
     elif name == "book32_vae":
         model = VAE(4, (16, 16, 16), (1, 1, 1), (1, 1, 1), mixture=2)
     elif name == "book32_hvae":

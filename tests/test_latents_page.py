@@ -23,7 +23,10 @@ from apps.maps import Maps
 from apps.match import Match
 from apps.spaces import ATTRIBUTES, ENCODERS, attribute
 from apps.text import LANGUAGES
+from genkit import probes
+from genkit import spaces as cards
 from genkit.data.picturebook import Scene, parse
+from genkit.data.picturebook.scene import LABELS
 
 FIRST = 210_000
 
@@ -33,7 +36,7 @@ def _few(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(spaces, "COUNT", 120)
-        patch.setattr(claims, "REDRAWN", 20)
+        patch.setattr(probes, "REDRAWN", 20)
         yield
 
 
@@ -74,10 +77,27 @@ def test_the_page_gets_everything_it_draws(atlas) -> None:
     assert set(answer["files"]) == {"probes", "claims"}
 
 
+def test_the_page_and_the_cards_say_the_same(atlas) -> None:
+    """Of the same scenes, by the metrics of which cards tell."""
+    list(atlas.ready())
+    for name in ("convnet", "vit", "contrastive"):
+        model, aspects = tiny_model(ENCODERS[name].checkpoint), atlas.measured.aspects
+        content, others = cards.nearness(model, 120, 0)
+        for aspect, value in {"content": content, **others}.items():
+            aspect, _, chance = aspect.partition(" by ")
+            found = aspects[aspect][name]
+            assert (found.chance if chance else found.value) == pytest.approx(value, abs=1e-9)
+        _, shares = cards.probe(model, 120, 0)
+        read = dict(zip(ATTRIBUTES, atlas.measured.probes[name]))
+        both = set(LABELS) & set(ATTRIBUTES)
+        assert len(both) == 8
+        assert {k: read[k].value for k in both} == pytest.approx({k: shares[k] for k in both})
+
+
 def test_everything_is_made_once(atlas, monkeypatch) -> None:
     last(Maps(atlas).show("en"))
     monkeypatch.setattr(spaces, "drawn", lambda count: pytest.fail("drawn again"))
-    monkeypatch.setattr(claims, "probe", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(probes, "linear_probe", lambda *_: pytest.fail("measured again"))
     frames = list(Maps(atlas).show("en"))
     assert len(frames) == 1
 

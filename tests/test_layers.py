@@ -21,7 +21,7 @@ FILES += sorted(ROOT.glob("app.py"))
 # Layer by layer, and inside a layer in the order of the design: a module imports what stands
 # above it. A line is a module, or a package whose files are one unit.
 ORDER = """
-genkit.store genkit.model genkit.distributions genkit.runtime
+genkit.store genkit.model genkit.distributions genkit.interpolation genkit.runtime
 genkit.data.picturebook genkit.data.points genkit.data.folder genkit.data genkit.sheet
 
 genkit.nn.layers genkit.nn.attention genkit.nn.embedding genkit.nn.convnet genkit.nn.unet

@@ -6,14 +6,14 @@ import torch
 from fake import tiny_model
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import NearestNeighbors
 
 from apps import claims, spaces
-from apps.spaces import ATTRIBUTES, ENCODERS, NEAR, Attribute, Book, attribute, line, space
-from genkit.data.picturebook import Scene
+from apps.spaces import ATTRIBUTES, ENCODERS, Attribute, Book, attribute, line, space
+from genkit import probes
 from genkit.data.picturebook.scene import LABELS, SPLITS
 from genkit.models.classifier import NoisyClassifier
+from genkit.probes import NEAREST, Found
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +129,17 @@ def test_the_plane_is_that_of_scikit_learn(cloud) -> None:
 
 
 def test_neighbours_are_those_of_scikit_learn(cloud) -> None:
-    ours = space(cloud)
-    distance, index = NearestNeighbors(n_neighbors=NEAR + 1).fit(cloud).kneighbors(cloud)
+    """Directions from the mean, and their Euclidean distances."""
+    ours, centred = space(cloud), (cloud - cloud.mean(axis=0)).astype(float)
+    ways = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    distance, index = NearestNeighbors(n_neighbors=NEAREST + 1).fit(ways).kneighbors(ways)
     assert np.array_equal(ours.near, index[:, 1:])
-    assert ours.apart == pytest.approx(np.median(distance[:, 1]), rel=1e-5)
+    assert ours.apart == pytest.approx(np.median(distance[:, 1]), rel=1e-4)
     found, far = ours.nearest(cloud[:3] + 0.01, 5, without=(0,))
     assert 0 not in found and (np.diff(far, axis=1) >= 0).all()
-
-
-def test_among_unit_vectors_near_means_a_large_cosine() -> None:
-    vectors = np.random.default_rng(3).standard_normal((50, 4))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    cosines = vectors @ vectors.T
-    np.fill_diagonal(cosines, -2)
-    assert np.array_equal(space(vectors).near[:, 0], cosines.argmax(axis=1))
+    to, far = ours.nearest(cloud[4:5], 3)
+    assert to[0, 0] == 4
+    assert [ours.distance(cloud[4], cloud[i]) for i in to[0]] == pytest.approx(far[0], abs=1e-6)
 
 
 def test_tsne_keeps_groups_apart_and_repeats() -> None:
@@ -150,7 +147,7 @@ def test_tsne_keeps_groups_apart_and_repeats() -> None:
     groups = np.concatenate([rng.standard_normal((40, 5)) + 30 * i for i in range(3)])
     points = spaces.tsne(groups.astype(np.float32))
     assert np.array_equal(points, spaces.tsne(groups.astype(np.float32)))
-    near = space(points.astype(np.float32)).near[:, :3]
+    near = NearestNeighbors(n_neighbors=4).fit(points).kneighbors(points)[1][:, 1:]
     assert (near // 40 == np.arange(120)[:, None] // 40).mean() > 0.99
 
 
@@ -180,38 +177,26 @@ def test_a_line_ends_at_its_pictures_and_leaves_them_out(cloud) -> None:
 # Claims
 
 
-def test_alike_by_hand(book) -> None:
-    first, second = np.array([0, 0, 5]), np.array([0, 7, 8])
-    found = claims.alike(book, first, second)
-    assert [found[name][0] for name in claims.ASPECTS] == [1, 1, 1]
-    for pair in (1, 2):
-        a, b = book.scenes[first[pair]], book.scenes[second[pair]]
-        kinds = [{thing.kind for thing in one.things} for one in (a, b)]
-        assert found["content"][pair] == len(kinds[0] & kinds[1]) / len(kinds[0] | kinds[1])
-        names = ("time", "ground", "weather", "mountains")
-        same = sum(getattr(a, name) == getattr(b, name) for name in names) / 4
-        assert found["context"][pair] == same
-        maps = [np.asarray(one.semantic_map(32)) for one in (a, b)]
-        assert found["structure"][pair] == (maps[0] == maps[1]).mean()
-
-
-def test_a_scene_is_itself_at_another_hour(book) -> None:
-    """Nothing but the time changes, so the parts stand where they stood."""
-    own, pictures = claims.redrawn(book)
-    assert all(book.scenes[i].time != "night" for i in own)
-    scene = book.scenes[own[0]]
-    other = claims.later(scene)
-    assert other is not None and other.time != scene.time
-    assert other.semantic_map(32).tobytes() == scene.semantic_map(32).tobytes()
-    assert np.array_equal(pictures[0], np.asarray(other.render(32)))
-    nights = [one for one in book.scenes if one.time == "night"]
-    assert claims.later(nights[0]) is None
-
-
-def test_identity_is_one_for_vectors_that_do_not_change(cloud) -> None:
+def test_an_aspect_is_what_the_probes_say(book) -> None:
+    """Of pixels as vectors, and of scenes that are drawn again as they were."""
+    where = space(book.pictures.reshape(300, -1).astype(np.float32))
     own = np.array([4, 9, 11])
-    assert claims.identity(space(cloud), cloud[own], own).tolist() == [1, 1, 1]
-    assert claims.identity(space(cloud), cloud[own], own + 1).tolist() == [0, 0, 0]
+    found = claims.aspects(book, where, where.vectors[own], own)
+    assert list(found) == list(claims.CLAIMS)
+    assert found["identity"].each.tolist() == [1, 1, 1]
+    for i in (0, 7, 299):
+        same = [(book.maps[i] == book.maps[j]).mean() for j in where.near[i]]
+        assert found["structure"].each[i].item() == pytest.approx(np.mean(same))
+    assert all(found[name].value > found[name].chance for name in claims.CLAIMS)
+    other = claims.aspects(book, where, where.vectors[own + 1], own)
+    assert other["identity"].value == 0 and other["identity"].chance == 1 / 300
+
+
+def test_the_scenes_that_are_drawn_again(book) -> None:
+    own, pictures = claims.redrawn(book)
+    for i in (0, -1):
+        changed = probes.elsewhen(book.scenes[own[i]])
+        assert np.array_equal(pictures[i], np.asarray(changed.render(32)))
 
 
 @pytest.mark.parametrize(
@@ -221,50 +206,48 @@ def test_identity_is_one_for_vectors_that_do_not_change(cloud) -> None:
 def test_a_verdict_follows_from_the_numbers(own, other, kind) -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, 2000)
-    found = {"convnet": own + noise, "vit": other + rng.normal(0, 0.1, 2000)}
-    verdict = claims.judged("content", found, 0.2)
+    vit = other + rng.normal(0, 0.1, 2000)
+    found = {"convnet": found_of(own + noise), "vit": found_of(vit)}
+    verdict = claims.judged("content", found)
     assert verdict.kind == kind
     assert verdict.value == pytest.approx(own, abs=0.01)
-    assert claims.judged("structure", found, 0.2).kind == "unknown"
+    assert claims.judged("structure", found).kind == "unknown"
 
 
-def test_a_probe_is_a_ridge_classifier() -> None:
-    """Fold by fold, by another library."""
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((500, 8))
-    values = (vectors[:, :3] + rng.standard_normal((500, 3))).argmax(axis=1)
-    [(share, chance)] = claims.probe(vectors, [Attribute("x", ("a", "b", "c"), values)])
-    right = 0
-    for held in range(claims.FOLDS):
-        known = np.arange(500) % claims.FOLDS != held
-        x = (vectors - vectors[known].mean(axis=0)) / vectors[known].std(axis=0)
-        theirs = RidgeClassifier(alpha=claims.PENALTY * known.sum()).fit(x[known], values[known])
-        right += (theirs.predict(x[~known]) == values[~known]).sum()
-    assert share == pytest.approx(right / 500, abs=0.003)
-    assert chance == np.bincount(values).max() / 500
+def found_of(each: np.ndarray) -> Found:
+    return Found(torch.from_numpy(each), 0.2)
+
+
+def test_a_verdict_needs_two_standard_errors() -> None:
+    """The mean is 0.5 above chance, by 1.9 and 2.1 of its standard errors."""
+    for errors, kind in ((1.9, "false"), (2.1, "true")):
+        spread = 0.5 / errors * 10  # 100 scenes, half of them above and half below
+        each = 0.7 + spread * np.tile([1.0, -1.0], 50)
+        assert found_of(each).error == pytest.approx(0.5 / errors)
+        assert claims.judged("content", {"convnet": found_of(each)}).kind == kind
 
 
 def test_a_probe_reads_what_is_there_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((1000, 6))
+    vectors = rng.standard_normal((1000, 6)).astype(np.float32)
     there = Attribute("x", ("no", "yes"), (vectors[:, 2] > 0).astype(int))
     absent = Attribute("y", ("no", "yes"), rng.integers(0, 2, 1000))
     partial = Attribute("z", ("none", "a", "b"), 1 + (vectors[:, 1] > 0).astype(int), partial=True)
     partial.values[:500] = 0
-    (yes, _), (no, chance), (some, _) = claims.probe(vectors, [there, absent, partial])
-    assert yes > 0.97 and abs(no - chance) < 0.06 and some > 0.95
+    yes, no, some = claims.readable(vectors, [there, absent, partial])
+    assert yes.value > 0.97 and abs(no.value - no.chance) < 0.06 and some.value > 0.95
+    assert len(yes.each) == 500 and len(some.each) == 250
 
 
 def test_agreement_is_one_where_neighbours_are_alike() -> None:
     near = np.array([[1], [0], [3], [2]])
-    assert claims.agreement(near, Attribute("x", ("a", "b"), np.array([0, 0, 1, 1]))) == (1, 0.5)
-    assert claims.agreement(near, Attribute("x", ("a", "b"), np.array([0, 1, 0, 1]))) == (0, 0.5)
+    labels = [
+        Attribute("x", ("a", "b"), np.array([0, 0, 1, 1])),
+        Attribute("y", ("a", "b"), np.array([0, 1, 0, 1])),
+        Attribute("z", ("none", "a"), np.array([1, 1, 1, 0]), partial=True),
+    ]
+    one, none, some = claims.agreements(near, labels)
+    assert (one.value, none.value) == (1, 0) and one.chance == none.chance == pytest.approx(1 / 3)
+    assert some.each.tolist() == [1, 1, 0] and some.chance == pytest.approx(2 / 3)
     assert claims.shared(near, near) == 1
     assert claims.shared(near, near[::-1]) == 0
-
-
-def test_chance_is_what_random_pairs_have(book) -> None:
-    chance = claims.chance_of(book)
-    assert chance["identity"] == 1 / 300
-    assert 0 < chance["content"] < 0.3 and 0.25 < chance["context"] < 0.55
-    assert Scene.random(book.scenes[0].seed) == book.scenes[0]

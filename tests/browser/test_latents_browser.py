@@ -7,7 +7,8 @@ from conftest import _local
 from fake import FakeTextToImage, fake_studio
 from PIL import Image
 
-from apps import build, claims, options, spaces
+from apps import build, options, spaces
+from genkit import probes
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +23,7 @@ def site(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(spaces, "COUNT", COUNT)
-        patch.setattr(claims, "REDRAWN", 20)
+        patch.setattr(probes, "REDRAWN", 20)
         blocks = build(fake_studio(FakeTextToImage()))
         _, url, _ = blocks.launch(**options(), prevent_thread_lock=True, server_name="127.0.0.1")
         yield url.rstrip("/")

@@ -24,6 +24,13 @@ from apps.text import Words, both
 __all__ = ["page"]
 
 SEED = 210_033
+TOLD: dict[str, Any] = {
+    "concurrency_id": "picture",
+    "concurrency_limit": 4,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""Light events that can refuse: without the queue the browser would show no sentence."""
 
 
 def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
@@ -54,13 +61,13 @@ def _picture(blocks: gr.Blocks, small: Small, words: Words, language: Any, pictu
             frame = '<figure class="gk-card"><div class="gk-frame">{}</div></figure>'
             view = html_part(html_template=frame.replace("{}", "${value}"))
             html_part(f'<p class="gk-note">{both("compare.small")}</p>')
-    own = upload.upload(small.open, [language, upload], picture, **LIGHT)
+    own = upload.upload(small.open, [language, upload], picture, **TOLD)
     # Another seed drops the visitor's own picture.
     typed = seed.input(lambda: None, None, picture, trigger_mode="always_last", **LIGHT)
     fresh = other.click(lambda: (small.another(), None), None, [seed, picture], **LIGHT)
     for event in (own, typed, fresh):
-        event.success(small.shown, [language, picture, seed], view, **LIGHT)
-    blocks.load(small.shown, [language, picture, seed], view, **LIGHT)
+        event.success(small.shown, [language, picture, seed], view, **TOLD)
+    blocks.load(small.shown, [language, picture, seed], view, **TOLD)
     changed = "() => { document.dispatchEvent(new Event('genkit:picture')); }"
     view.change(fn=None, js=changed, queue=False, api_visibility="private")
     return seed

@@ -1,7 +1,7 @@
 """One picture, three ways to latents and back: by a VAE, an HVAE and a diffusion model.
 
 All three are models p(x | z) p(z) of a picture x, all three have a q(z | x) that goes the other
-way, and all three are trained on one bound,
+way, and of all three there is one bound,
 
     −log₂ p(x) ≤ E_q[−log₂ p(x | z)] + KL(q(z | x) ‖ p(z))
 

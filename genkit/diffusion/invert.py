@@ -42,7 +42,8 @@ FIRST = 1e-15
 
 EULER = Euler()
 Invertible = Euler | Heun | DPMPP2M | DEIS
-"""Samplers that follow the flow and draw nothing, whose step holds in both directions."""
+"""Samplers that follow the flow and draw nothing, whose step holds in both directions; the last
+two need α > 0 at t = 1."""
 
 
 def invert(

@@ -11,7 +11,7 @@ import torch
 
 from apps.cards import progress, table_file
 from apps.classes import pixels, sheet_url
-from apps.common import HEAVY, LIGHT, Studio, html_part, timed, told
+from apps.common import HEAVY, LIGHT, TOLD, Studio, html_part, timed, told
 from apps.crossing import COUNT, PATHS, STEPS, Request, Way, checked, cross
 from apps.quartet import CROSS, FAMILIES, fixed, row, sharp, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, wire
@@ -226,10 +226,10 @@ def _other(words: Words, small: Small, language: Any, other: gr.State) -> gr.Num
             seed_b = words.add(gr.Number, "bridge.seed", value=SEED, min_width=120)
             upload = words.add(gr.UploadButton, "bridge.own", size="sm")
         view = html_part(small.shown("en", None, SEED), elem_id="gk-bridge-other", min_width=90)
-    own = upload.upload(small.open, [language, upload], other, **LIGHT)
+    own = upload.upload(small.open, [language, upload], other, **TOLD)
     typed = seed_b.input(lambda: None, None, other, trigger_mode="always_last", **LIGHT)
     for event in (own, typed):
-        event.success(small.shown, [language, other, seed_b], view, **LIGHT)
+        event.success(small.shown, [language, other, seed_b], view, **TOLD)
     view.change(fn=None, js="() => genkit.bridge.stale()", queue=False, api_visibility="private")
     return seed_b
 

@@ -37,6 +37,7 @@ from genkit.runtime import Runtime, detect, prepare
 __all__ = [
     "HEAVY",
     "LIGHT",
+    "TOLD",
     "STATIC",
     "WALL_CLOCK",
     "Generator",
@@ -60,6 +61,13 @@ HEAVY: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}
 """Options of every event that runs a model."""
 LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of every event that does not."""
+TOLD: dict[str, Any] = {
+    "concurrency_id": "light",
+    "concurrency_limit": 4,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""Options of light events that may refuse: without the queue the page would show no sentence."""
 WALL_CLOCK = 300.0
 """Seconds after which a job ends: a client that only posts would hold the queue for ever."""
 

@@ -17,20 +17,13 @@ from typing import Any
 import gradio as gr
 
 from apps import Page, between, travel
-from apps.common import LIGHT, Studio, follow, footer, furnish, header, html_part
+from apps.common import LIGHT, TOLD, Studio, follow, footer, furnish, header, html_part
 from apps.small import Small
 from apps.text import Words, both
 
 __all__ = ["page"]
 
 SEED = 210_033
-TOLD: dict[str, Any] = {
-    "concurrency_id": "picture",
-    "concurrency_limit": 4,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
-"""Light events that can refuse: without the queue the browser would show no sentence."""
 
 
 def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:

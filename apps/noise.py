@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from apps import Page, bound, race, steer
-from apps.common import LIGHT, Studio, follow, footer, header, html_part
+from apps.common import LIGHT, TOLD, Studio, follow, footer, header, html_part
 from apps.explorer import LETTERS, Explorer
 from apps.forward import FRAMES, GRIDS, KINDS
 from apps.section import formula
@@ -125,7 +125,7 @@ def _events(
     for letter in LETTERS:
         _choosing(letter, sides[letter])
     opened = [language, parts["upload"]]
-    own = parts["upload"].upload(explorer.open_picture, opened, picture, **LIGHT)
+    own = parts["upload"].upload(explorer.open_picture, opened, picture, **TOLD)
     last = {"trigger_mode": "always_last"}
     scene = parts["seed"].input(lambda: None, None, picture, **last, **LIGHT)
     fresh = [parts["seed"], picture]

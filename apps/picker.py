@@ -12,7 +12,7 @@ from PIL import Image
 
 from apps import upload
 from apps.classes import sheet_url
-from apps.common import LIGHT, html_part, told
+from apps.common import LIGHT, TOLD, html_part, told
 from apps.forward import check_whole
 from apps.settings import LIMITS, Refused
 from apps.spaces import SIZE, Array
@@ -55,8 +55,8 @@ def picker(words: Words, language: gr.Radio, section: str, key: str, seed: int) 
             ident = f"gk-{section}-own"
             upload_ = words.add(gr.UploadButton, "latents.own", size="sm", elem_id=ident)
     places = [own, thumb]
-    upload_.upload(_open, [language, upload_], places, **LIGHT)
-    number.input(_scene, [number], places, trigger_mode="always_last", **LIGHT)
+    upload_.upload(_open, [language, upload_], places, **TOLD)
+    number.input(_scene, [number], places, trigger_mode="always_last", **TOLD)
     other.click(_another, None, [number, *places], **LIGHT)
     return Picker(own, number)
 

@@ -52,8 +52,8 @@ def test_the_endpoint_draws_files_with_receipts(client) -> None:
 
 def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     info = client.view_api(return_format="dict", print_info=False)
-    names = ["/bound", "/compare", "/generate", "/line", "/match", "/neighbours", "/noise"]
-    names += ["/race", "/spaces", "/steer"]
+    names = ["/between", "/blur", "/bound", "/compare", "/dreams", "/generate", "/line", "/match"]
+    names += ["/neighbours", "/noise", "/race", "/spaces", "/steer", "/traverse"]
     assert sorted(info["named_endpoints"]) == names
     assert not info["unnamed_endpoints"]
     endpoint = info["named_endpoints"]["/generate"]

@@ -136,7 +136,7 @@ def test_what_fits_no_endpoint_is_refused_in_a_sentence(suite) -> None:
         for path, body, status, sentence in (
             ("call/noise", many, 413, f"at most {MAX_PARTS} are accepted"),
             ("queue/join", many, 413, f"at most {MAX_PARTS} are accepted"),
-            ("call/nope", {"data": []}, 404, "choose one of bound, compare, generate"),
+            ("call/nope", {"data": []}, 404, "choose one of between, blur, bound"),
             ("call/noise", {"data": []}, 400, "has 0 values, and this endpoint takes 7"),
             ("call/steer", {"data": ["sea, night"] * 9}, 400, "has 9 values"),
         ):

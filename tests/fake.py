@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from genkit.data.picturebook import Scene, parse
 from genkit.diffusion.denoise import Denoiser, Epsilon
 from genkit.diffusion.schedule import LinearBeta
 from genkit.diffusion.variance import LearnedVariance
-from genkit.distributions import Dirac, Gaussian
 from genkit.generate import Picture, Preview
 from genkit.model import Model
 from genkit.models.autoencoder import DeterministicAutoencoder
@@ -105,22 +103,6 @@ class _Blocks(Model):
         return F.avg_pool2d(x, self.side).flatten(1)
 
 
-class _Cloud(Model):
-    """A VAE without loss beyond squares of 4 × 4 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size = 32
-        self.bias = torch.nn.Parameter(torch.ones(1))
-
-    def encode(self, x: torch.Tensor) -> tuple[SimpleNamespace]:
-        mean = F.avg_pool2d(x, 4)
-        return (SimpleNamespace(posterior=Gaussian(mean, torch.ones_like(mean))),)
-
-    def decode(self, latents: Sequence[torch.Tensor]) -> Dirac:
-        return Dirac(F.interpolate(latents[0], scale_factor=4))
-
-
 class _Matching(_Blocks):
     """Unit vectors; that of a caption is the one of a scene of its time and ground."""
 
@@ -144,7 +126,6 @@ def _meant(caption: str) -> Scene:
 
 ENCODERS = {
     "book32_convnet": lambda: _Blocks(8),
-    "book32_vae": _Cloud,
     "book32_vit": lambda: _Blocks(16),
     "book32_contrastive": lambda: _Matching(16),
 }

@@ -1,9 +1,13 @@
 """The section 'bound' of the page 'Noise' in a real Chromium: one run, its pictures, Stop."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import _local
+
+from apps import bound
 
 pytestmark = pytest.mark.browser
 
@@ -36,11 +40,19 @@ def slide(page, slider: str, index: int) -> None:
     )
 
 
-def test_a_run(visit, tmp_path: Path) -> None:
+def test_a_run(visit, tmp_path: Path, monkeypatch) -> None:
     before = visit.evaluate(BOTTOM)
     assert "1,231 evaluations" in visit.inner_text("#gk-bound-status")
 
     # Stop ends it within a batch, and what was there so far stays.
+    examine = bound.examine
+
+    def slow(*arguments: object, **named: object) -> Iterator[object]:
+        for event in examine(*arguments, **named):
+            time.sleep(0.3)  # the browser must be able to press Stop
+            yield event
+
+    monkeypatch.setattr(bound, "examine", slow)
     visit.click("#gk-bound-run")
     visit.wait_for_selector("#gk-bound-status:has-text('of 1231 evaluations')")
     visit.click("#gk-bound-stop")
@@ -48,6 +60,7 @@ def test_a_run(visit, tmp_path: Path) -> None:
     assert visit.locator("#gk-bound-figures a[data-save]:visible").count() == 0
 
     # A whole run: nothing jumps, every part is filled.
+    monkeypatch.setattr(bound, "examine", examine)
     visit.click("#gk-bound-run")
     visit.wait_for_selector("#gk-bound-figures a[data-save=terms]:visible")
     visit.wait_for_selector("#gk-bound-run:not([disabled])")

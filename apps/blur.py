@@ -30,11 +30,11 @@ from apps.classes import pixels, sheet_url
 from apps.common import HEAVY, Studio, html_part, timed, told
 from apps.figure import Across, Curve, Frame, chart
 from apps.forward import check_whole
-from apps.quartet import FAMILIES, finite, fixed, generators, heat, known, load, tile, told_of
+from apps.quartet import FAMILIES, finite, generators, heat, known, load, tile, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import LIMITS, Refused, argument, check_language, shown
 from apps.small import SIDE, Small
-from apps.text import Pair, Words, both, number, spans
+from apps.text import Pair, Words, both, fixed, number, spans
 from genkit.model import Model
 from genkit.quality import spectrum
 

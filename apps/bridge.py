@@ -13,11 +13,11 @@ from apps.cards import progress, table_file
 from apps.classes import pixels, sheet_url
 from apps.common import HEAVY, LIGHT, TOLD, Studio, html_part, timed, told
 from apps.crossing import COUNT, PATHS, STEPS, Request, Way, checked, cross
-from apps.quartet import CROSS, FAMILIES, fixed, row, sharp, told_of
+from apps.quartet import CROSS, FAMILIES, row, sharp, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, wire
 from apps.settings import check_language
 from apps.small import SIDE, Small
-from apps.text import Pair, Words, both, number, spans
+from apps.text import Pair, Words, both, fixed, number, spans
 
 __all__ = ["PATHS", "Bridge", "Request", "Way", "cross", "section"]
 

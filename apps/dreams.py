@@ -28,7 +28,6 @@ from apps.quartet import (
     REAL,
     check_families,
     finite,
-    fixed,
     generators,
     known,
     load,
@@ -39,7 +38,7 @@ from apps.quartet import (
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, wire
 from apps.settings import LIMITS, MAX_SEED, check_language
 from apps.small import SIDE
-from apps.text import Words, both, number, spans
+from apps.text import Words, both, fixed, number, spans
 from genkit.model import Model
 from genkit.models.hvae import HVAE
 from genkit.models.vae import VAE

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from apps.section import place
 from apps.settings import MAX_SEED, Refused, argument, check_choice, shown
 from apps.small import SIDE
-from apps.text import Pair, both
+from apps.text import both
 from genkit.data.picturebook import Scene
 from genkit.data.picturebook.source import to_uint8, to_unit
 from genkit.model import Model
@@ -38,7 +38,6 @@ __all__ = [
     "Family",
     "check_families",
     "finite",
-    "fixed",
     "generators",
     "heat",
     "known",
@@ -176,12 +175,6 @@ def sharp(pictures: Float[Tensor, "N 3 H W"], real: Float[Tensor, "M 3 H W"]) ->
         return sharpness(to_uint8(pictures), to_uint8(real))
     except ValueError:
         return math.nan
-
-
-def fixed(value: float, digits: int = 2) -> Pair:
-    """A number with so many digits behind the point, as each language writes it."""
-    text = f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
-    return Pair(text, text.replace(".", ","))
 
 
 def known(value: float) -> float | None:

@@ -21,9 +21,9 @@ from typing import Any
 
 from apps.cards import table_file
 from apps.common import html_part
-from apps.quartet import FAMILIES, fixed, title
+from apps.quartet import FAMILIES, title
 from apps.section import formula
-from apps.text import Pair, both, number, say, spans
+from apps.text import Pair, both, fixed, number, say, spans
 
 __all__ = ["MEASURES", "Measure", "apart", "read", "section", "table"]
 
@@ -77,6 +77,8 @@ MEASURES = (
 )
 SIZE, COST = "parameters", "training PFLOP"
 """What should be equal where families are compared."""
+MATCHED, LIGHTER = ("book32_vae", "book32_hvae", "book32_ddpm"), "book32_autoencoder"
+"""Whose budgets were made equal; and who is there to show a way of failing, at less cost."""
 
 
 def read(path: Path = RESULTS) -> dict[str, Row]:
@@ -161,10 +163,16 @@ def _shown(value: float, measure: Measure) -> str:
 def _fair(rows: Mapping[str, Row]) -> str:
     """How equal the budgets are, in words; and which families are not in the table."""
     sentences = []
-    size, cost = apart(rows, SIZE), apart(rows, COST)
+    matched = {name: rows[name] for name in MATCHED if name in rows}
+    size, cost = apart(matched, SIZE), apart(matched, COST)
     if not math.isnan(size) and not math.isnan(cost):
         values = {"size": _percent(size), "cost": _percent(cost)}
-        sentences.append(both("standings.fair", **values))
+        names = _listed([COLUMNS[name][0] for name in matched])
+        sentences.append(both("standings.fair", names=names, **values))
+    most = max((_number(row.get(COST)) or 0 for row in matched.values()), default=0)
+    light = _number(rows.get(LIGHTER, {}).get(COST))
+    if most and light is not None:
+        sentences.append(both("standings.lighter", share=fixed(100 * light / most, 0)))
     missing = [COLUMNS[name][0] for name in COLUMNS if name not in rows]
     if missing:
         sentences.append(both("standings.missing", names=_listed(missing)))

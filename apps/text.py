@@ -20,7 +20,18 @@ from typing import Any, TypeVar
 
 from gradio.components import Component
 
-__all__ = ["LANGUAGES", "Pair", "Words", "both", "locale", "number", "pick", "say", "spans"]
+__all__ = [
+    "LANGUAGES",
+    "Pair",
+    "Words",
+    "both",
+    "fixed",
+    "locale",
+    "number",
+    "pick",
+    "say",
+    "spans",
+]
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "vi": "Tiếng Việt"}
 """Each language and its own name, the default first."""
@@ -84,6 +95,12 @@ def number(value: float, digits: int = 4) -> Pair:
         places = max(digits - 1 - power, 0) if abs(value) >= 1 else digits
         text = f"{value:.{places}f}"
     text = text.replace("-", "−")
+    return Pair(text, text.replace(".", ","))
+
+
+def fixed(value: float, digits: int = 2) -> Pair:
+    """A number with so many digits behind the point, as each language writes it."""
+    text = f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
     return Pair(text, text.replace(".", ","))
 
 

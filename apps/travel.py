@@ -25,7 +25,7 @@ from apps.mosaic import colours, mosaic
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import LIMITS, check_choice, check_language
 from apps.small import SIDE, Small
-from apps.text import Pair, Words, both, number, spans
+from apps.text import Pair, Words, both, fixed, spans
 from apps.ways import FEW, SOLVERS, Bill, Found, examine, fitting, psnr
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.hvae import HVAE
@@ -169,7 +169,7 @@ def _status(found: Found) -> str:
     if found.road is None:
         return both("ways.busy", done=found.done, of=found.of)
     seconds = (found.cloud.seconds, found.ladder.seconds, found.toll_seconds + found.road.seconds)
-    values = dict(zip(("vae", "hvae", "diffusion"), (number(one, 2) for one in seconds)))
+    values = dict(zip(("vae", "hvae", "diffusion"), (fixed(one) for one in seconds)))
     return both("ways.done", **values)
 
 

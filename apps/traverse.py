@@ -28,11 +28,11 @@ from apps.cards import progress, table_file
 from apps.classes import pixels, sheet_url
 from apps.common import HEAVY, Studio, html_part, timed, told
 from apps.forward import check_number, check_whole
-from apps.quartet import finite, fixed, heat, load, scenes, tile, told_of
+from apps.quartet import finite, heat, load, scenes, tile, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import check_language
 from apps.small import SIDE, Small
-from apps.text import Words, both, number, spans
+from apps.text import Words, both, fixed, number, spans
 from genkit.data.picturebook.scene import SPLITS
 from genkit.models.vae import VAE
 from genkit.quality import active_units

@@ -1,7 +1,7 @@
 """Pictures of 32² by a plain autoencoder, and the Gaussian of its codes, fitted afterwards.
 
-It has the parameters and the pictures of book32_vae, and learns faster: what it lacks is a cloud,
-so its codes lie where they like, and pictures drawn from their Gaussian are bad.
+It has the parameters of book32_vae (within 1 %) and needs fewer steps. What it lacks is a cloud:
+its codes lie where they like, and pictures drawn from their Gaussian are bad.
 """
 
 import torch

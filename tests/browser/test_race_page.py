@@ -50,7 +50,6 @@ def race(visit, monkeypatch, tmp_path) -> None:
     visit.wait_for_selector("#gk-race-status:has-text('of 100000 evaluations')")
     visit.click("#gk-race-stop")
     visit.wait_for_selector("#gk-race-status:has-text('Stopped')")
-    visit.wait_for_timeout(1500)  # the server hears of it after the page has said it
     monkeypatch.setattr(module, "REFERENCE", 20)
     visit.fill("#gk-race-seed input", "-1")
     visit.click("#gk-race-run")

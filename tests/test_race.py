@@ -15,10 +15,11 @@ from fake import FakeTextToImage, fake_studio, tiny_model
 from gradio_client import Client
 from PIL import Image
 
-from apps import build, options
+from apps import build, contest, options, scoreboard
 from apps import race as module
+from apps.contest import FLOOR, GRIDS, THEORY, Result, checked, order, run
 from apps.figure import Across, Curve, Frame, chart
-from apps.race import EVALUATIONS, FLOOR, GRIDS, Race, Result, checked, order, run
+from apps.race import EVALUATIONS, Race
 from genkit.diffusion.guide import Clipped
 from genkit.diffusion.sample import DPMPP2M, noise
 from genkit.diffusion.schedule import LinearBeta
@@ -30,7 +31,8 @@ SMALL = {"samplers": ["euler", "heun", "unipc"], "evaluations": [2, 4, 5]}
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch) -> None:
-    monkeypatch.setattr(module, "REFERENCE", 30)
+    for place in (contest, module, scoreboard):
+        monkeypatch.setattr(place, "REFERENCE", 30)
     monkeypatch.setattr(module, "EVERY", 0.0)
 
 
@@ -101,9 +103,9 @@ def test_the_error_is_the_deviation_in_grey_levels(race) -> None:
 
 
 @pytest.mark.parametrize("model", ["book32_ddpm", "book32_guided"])
-@pytest.mark.parametrize("grid", module.GRIDS)
+@pytest.mark.parametrize("grid", GRIDS)
 def test_every_model_and_grid_runs(race, model, grid) -> None:
-    *_, answer = race.race(model=model, grid=grid, samplers=list(module.THEORY)[:6],
+    *_, answer = race.race(model=model, grid=grid, samplers=list(THEORY)[:6],
                            evaluations=[1, 3])  # fmt: skip
     assert all(math.isfinite(one["error"]) for one in answer["results"])
 

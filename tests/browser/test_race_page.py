@@ -3,6 +3,7 @@
 import pytest
 from conftest import _local
 
+from apps import contest, scoreboard
 from apps import race as module
 
 pytestmark = pytest.mark.browser
@@ -15,7 +16,8 @@ DRAWN = """(selector) => [...document.querySelectorAll(selector)].map((canvas) =
 def visit(context, suite, monkeypatch):
     """The page, with every error of its scripts noted; its races are short."""
     monkeypatch.setattr(module, "EVALUATIONS", (1, 2, 5))
-    monkeypatch.setattr(module, "REFERENCE", 20)
+    for place in (contest, module, scoreboard):
+        monkeypatch.setattr(place, "REFERENCE", 20)
     page = context.new_page()
     page.set_default_timeout(90_000)
     page.faults = []
@@ -50,7 +52,8 @@ def race(visit, monkeypatch, tmp_path) -> None:
     visit.wait_for_selector("#gk-race-status:has-text('of 100000 evaluations')")
     visit.click("#gk-race-stop")
     visit.wait_for_selector("#gk-race-status:has-text('Stopped')")
-    monkeypatch.setattr(module, "REFERENCE", 20)
+    for place in (contest, module, scoreboard):
+        monkeypatch.setattr(place, "REFERENCE", 20)
     visit.fill("#gk-race-seed input", "-1")
     visit.click("#gk-race-run")
     visit.wait_for_selector(".toast-body:has-text('from 0 to')")

@@ -27,7 +27,7 @@ from genkit.probes import Found
 
 __all__ = ["Atlas", "Measured", "Query", "check_attribute"]
 
-UNREADABLE = (FileNotFoundError, ConnectionError, OSError, ValueError, FloatingPointError)
+UNREADABLE = (OSError, ValueError, FloatingPointError)
 """What goes wrong with a checkpoint: it is not there, damaged, of another family or not finite."""
 
 

@@ -30,11 +30,11 @@ from apps.classes import pixels, sheet_url
 from apps.common import HEAVY, Studio, html_part, timed, told
 from apps.figure import Across, Curve, Frame, chart
 from apps.forward import check_whole
-from apps.quartet import FAMILIES, finite, generators, heat, known, load, tile, told_of
+from apps.quartet import FAMILIES, device, finite, generators, heat, load, tile, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import LIMITS, Refused, argument, check_language, shown
 from apps.small import SIDE, Small
-from apps.text import Pair, Words, both, fixed, number, spans
+from apps.text import Pair, Words, both, fixed, number, or_none, spans
 from genkit.model import Model
 from genkit.quality import spectrum
 
@@ -172,9 +172,9 @@ def explain(of: Callable[[str], Model], request: Request) -> Generator[int | Sof
         request: Checked.
     """
     vae, hvae = load("vae", of), load("hvae", of)
-    said = vae.decode([vae.encode(request.picture.to(_device(vae)))[0].z])
+    said = vae.decode([vae.encode(request.picture.to(device(vae)))[0].z])
     std = said.std[0].square().mean(dim=0).sqrt()
-    coded = hvae.encode(request.picture.to(_device(hvae)))
+    coded = hvae.encode(request.picture.to(device(hvae)))
     given = [level.z for level in coded if _side(level.name) <= request.kept]
     found: list[Tensor] = []
     yield 0
@@ -208,10 +208,6 @@ def _batches(request: Request) -> Iterator[list[torch.Generator]]:
 def _side(level: str) -> int:
     """4 of "4×4 · 1"."""
     return int(level.partition("×")[0])
-
-
-def _device(model: Model) -> torch.device:
-    return next(model.parameters()).device
 
 
 # The answer
@@ -297,9 +293,9 @@ def _numbers(found: Soft) -> dict[str, Any]:
         "done": True,
         "drawn": len(found.draws),
         "kept": {"levels": found.levels[0], "of": found.levels[1]},
-        "fine": {name: known(value) for name, value in found.fine().items()},
+        "fine": {name: or_none(value) for name, value in found.fine().items()},
         "averaged": [
-            dict(zip(("n", "fine", "predicted"), map(known, row))) for row in _points(found)
+            dict(zip(("n", "fine", "predicted"), map(or_none, row))) for row in _points(found)
         ],
         "sigma": (127.5 * found.std).tolist(),
         "png": {name: sheet_url([row], SIDE) for name, row in pictures.items()},

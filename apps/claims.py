@@ -49,7 +49,7 @@ class Verdict:
         kind: true; rival: above chance, but another encoder is better at it; false: not above
             chance; unknown: the encoder is not there.
         value: The encoder's number.
-        rival: The encoder with the highest number.
+        rival: The better encoder; where there is none, that with the highest number.
     """
 
     kind: str
@@ -96,13 +96,13 @@ def judged(aspect: str, found: Mapping[str, Found]) -> Verdict:
     if name not in found:
         return Verdict("unknown", float("nan"), "")
     own = found[name]
-    rival = max(found, key=lambda one: found[one].value)
-    kind = "true"
+    best = max(found, key=lambda one: found[one].value)
     if not _above(own):
-        kind = "false"
-    elif _above(Found(found[rival].each - own.each, 0.0)):
-        kind = "rival"
-    return Verdict(kind, own.value, rival)
+        return Verdict("false", own.value, best)
+    above = [one for one in found if _above(Found(found[one].each - own.each, 0.0))]
+    if above:
+        return Verdict("rival", own.value, max(above, key=lambda one: found[one].value))
+    return Verdict("true", own.value, best)
 
 
 def readable(vectors: Array, labels: Sequence[Attribute]) -> list[Found]:

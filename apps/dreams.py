@@ -29,7 +29,6 @@ from apps.quartet import (
     check_families,
     finite,
     generators,
-    known,
     load,
     row,
     scenes,
@@ -38,7 +37,7 @@ from apps.quartet import (
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, wire
 from apps.settings import LIMITS, MAX_SEED, check_language
 from apps.small import SIDE
-from apps.text import Words, both, fixed, number, spans
+from apps.text import Words, both, fixed, number, or_none, spans
 from genkit.model import Model
 from genkit.models.hvae import HVAE
 from genkit.models.vae import VAE
@@ -214,7 +213,7 @@ def _numbers(gallery: Gallery) -> dict[str, Any]:
     """What is known, for an API client."""
     families = {
         name: {
-            "sharpness": known(gallery.sharpness(name)),
+            "sharpness": or_none(gallery.sharpness(name)),
             "seconds": found.seconds,
             "png": sheet_url([list(pixels(found.pictures))], SIDE),
         }

@@ -37,10 +37,10 @@ __all__ = [
     "REAL",
     "Family",
     "check_families",
+    "device",
     "finite",
     "generators",
     "heat",
-    "known",
     "load",
     "row",
     "scenes",
@@ -140,6 +140,11 @@ def tile(index: int, column: int, look: str = "") -> str:
     )
 
 
+def device(model: Model) -> torch.device:
+    """Where the model is."""
+    return next(model.parameters()).device
+
+
 def generators(seed: int, count: int) -> list[Generator]:
     """One for each picture, of the seeds from `seed` on; after the largest comes 0."""
     return [torch.Generator().manual_seed((seed + i) % (MAX_SEED + 1)) for i in range(count)]
@@ -175,8 +180,3 @@ def sharp(pictures: Float[Tensor, "N 3 H W"], real: Float[Tensor, "M 3 H W"]) ->
         return sharpness(to_uint8(pictures), to_uint8(real))
     except ValueError:
         return math.nan
-
-
-def known(value: float) -> float | None:
-    """The number, or None for what JSON has no number for."""
-    return value if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from apps.cards import table_file
 from apps.classes import pixels, sheet_url
 from apps.contest import REFERENCE, THEORY, Board, Result
 from apps.figure import Across, Curve, Frame, chart
-from apps.text import both, number, spans
+from apps.text import both, number, or_none, spans
 
 __all__ = ["COLOURS", "answer", "numbers", "status"]
 
@@ -25,15 +25,15 @@ def numbers(board: Board) -> dict[str, Any]:
     results = []
     for one in board.results.values():
         row = {"sampler": one.sampler, "evaluations": one.evaluations, "nfe": one.nfe}
-        row |= {"error": _finite(board.error(one)), "seconds": one.seconds}
+        row |= {"error": or_none(board.error(one)), "seconds": one.seconds}
         results.append(row | ({"png": _png(one.picture)} if finished else {}))
     orders = {
-        name: {"theory": THEORY[name], "fitted": _finite(board.fitted(name))} for name in samplers
+        name: {"theory": THEORY[name], "fitted": or_none(board.fitted(name))} for name in samplers
     }
-    known = {"done": finished, "reference": {"evaluations": REFERENCE}, "results": results}
+    given = {"done": finished, "reference": {"evaluations": REFERENCE}, "results": results}
     if finished and board.reference is not None:
-        known["reference"]["png"] = _png(board.reference)
-    return known | {"orders": orders, "seconds": board.seconds}
+        given["reference"]["png"] = _png(board.reference)
+    return given | {"orders": orders, "seconds": board.seconds}
 
 
 def answer(board: Board) -> dict[str, Any]:
@@ -133,7 +133,3 @@ def status(done: int, whole: int, board: Board) -> str:
 
 def _png(picture: Float[Tensor, "1 3 H W"]) -> str:
     return sheet_url([[next(pixels(picture))]], picture.shape[-1])
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,7 +2,8 @@
 
 The answer is one JSON text in a hidden place, `{"slots": name -> HTML, "files": …}` and what else
 the section's script wants; each time it changes, `genkit.<name>.show` of `static/page.js` puts its
-parts into the places `[data-part="<name>.…"]`, which are there from the start.
+parts into the places `[data-part="<name>.…"]`, which are there from the start. Where the script
+has them, `genkit.<name>.begin` and `.end` hear that a run begins and has ended.
 """
 
 import inspect
@@ -76,13 +77,16 @@ def wire(
         json.dumps(f'<div class="gk-progress"></div><p class="gk-status" role="status">{text}</p>')
         for text in map(both, ("run.queued", "status.stopped", "run.failed"))
     )
-    begin = f"() => {{ {halted} = false; return [...({BUSY})(), {queued}]; }}"
-    working = run.click(js=begin, **told).then(
+    # Without the last answer: an equal one would not be a change, and would not be shown.
+    hear = f"genkit.{name}?.begin?.(); {halted} = false;"
+    begin = f"() => {{ {hear} return [...({BUSY})(), {queued}, '']; }}"
+    working = run.click(js=begin, **told | {"outputs": [run, stop, status, answer]}).then(
         function, inputs, [status, answer], preprocess=False, show_progress="hidden",
         **private, **HEAVY,
     )  # fmt: skip
-    working.then(js=IDLE, **quick)
-    working.failure(js=f"() => [...({IDLE})(), {halted} ? {stopped} : {failed}]", **told)
+    idle = f"(() => {{ genkit.{name}?.end?.(); return ({IDLE})(); }})"
+    working.then(js=idle, **quick)
+    working.failure(js=f"() => [...{idle}(), {halted} ? {stopped} : {failed}]", **told)
     halt = f"() => {{ {halted} = true; return {stopped}; }}"
     stop.click(js=halt, cancels=[working], **told | {"outputs": [status]})
     show = f"(text) => {{ genkit.{name}.show(text); }}"

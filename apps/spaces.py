@@ -35,6 +35,7 @@ from genkit.data.picturebook import Scene
 from genkit.data.picturebook.book import cached
 from genkit.data.picturebook.scene import COLOURS, KINDS, LABELS, SPLITS, VERSION
 from genkit.data.picturebook.source import to_uint8, to_unit
+from genkit.models.vae import VAE
 
 __all__ = [
     "ATTRIBUTES",
@@ -43,7 +44,6 @@ __all__ = [
     "SIZE",
     "Attribute",
     "Book",
-    "Codes",
     "Encoder",
     "Line",
     "Matches",
@@ -74,17 +74,6 @@ Array = np.ndarray
 
 
 @runtime_checkable
-class Codes(Protocol):
-    """A model that gives a cloud for a picture and a picture for a point, as a VAE does."""
-
-    size: int
-
-    def encode(self, x: torch.Tensor) -> Sequence[Any]: ...
-
-    def decode(self, latents: Sequence[torch.Tensor]) -> Any: ...
-
-
-@runtime_checkable
 class Matches(probes.Encoder, Protocol):
     """A model that has vectors for captions in the same space."""
 
@@ -101,7 +90,7 @@ class Encoder:
 
 ENCODERS: Mapping[str, Encoder] = {
     "convnet": Encoder("book32_convnet", probes.Encoder),
-    "vae": Encoder("book32_vae", Codes),
+    "vae": Encoder("book32_vae", VAE),
     "vit": Encoder("book32_vit", probes.Encoder),
     "contrastive": Encoder("book32_contrastive", Matches),
 }

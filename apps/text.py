@@ -28,6 +28,7 @@ __all__ = [
     "fixed",
     "locale",
     "number",
+    "or_none",
     "pick",
     "say",
     "spans",
@@ -175,3 +176,8 @@ def _texts(key: str, language: str) -> dict[str, str]:
 
 def _chosen(choices: list[tuple[Pair, Any]], language: str) -> list[tuple[str, Any]]:
     return [(name[language], value) for name, value in choices]
+
+
+def or_none(value: float) -> float | None:
+    """The number, or None for what JSON has no number for."""
+    return value if math.isfinite(value) else None

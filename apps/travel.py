@@ -22,10 +22,11 @@ from apps.classes import MODELS
 from apps.common import HEAVY, Studio, html_part, timed, told
 from apps.forward import check_whole
 from apps.mosaic import colours, mosaic
+from apps.quartet import generators
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, place, wire
 from apps.settings import LIMITS, check_choice, check_language
 from apps.small import SIDE, Small
-from apps.text import Pair, Words, both, fixed, spans
+from apps.text import Pair, Words, both, fixed, or_none, spans
 from apps.ways import FEW, SOLVERS, Bill, Found, examine, fitting, psnr
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.hvae import HVAE
@@ -148,7 +149,7 @@ def _extra(
         Refused: The HVAE has not so many levels.
     """
     keep = check_whole("keep", keep, 0, len(hvae.levels))
-    rngs = [torch.Generator().manual_seed(seed + i) for i in range(FEW)]
+    rngs = generators(seed, FEW)
     x = x.to(next(hvae.parameters()).device)
     given = [level.z.expand(FEW, *level.z.shape[1:]) for level in hvae.encode(x)[:keep]]
     drawn = hvae.generate(rngs, given)[1].mean.float().cpu()
@@ -229,8 +230,8 @@ def _numbers(found: Found, x: Float[Tensor, "3 H W"], asked: dict[str, Any]) -> 
         "asked": asked,
         "dimensions": dims,
         "bounds": {name: _bill(one, dims) for name, one in known.items()},
-        "psnr": {name: _finite(psnr(one, x)) for name, one in backs.items()},
-        "psnr_of_levels": [_finite(psnr(one, x)) for one in means],
+        "psnr": {name: or_none(psnr(one, x)) for name, one in backs.items()},
+        "psnr_of_levels": [or_none(psnr(one, x)) for one in means],
         "evaluations": found.done,
         "seconds": seconds | {"all": sum(seconds.values())},
     }
@@ -245,10 +246,6 @@ def _bill(one: Bill, dims: int) -> dict[str, Any]:
         for part in one.parts
     ]
     return {"bits": one.bits, "error": one.error, "nats": one.bits * nats, "parts": parts}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 # The layout

@@ -273,7 +273,7 @@ COLUMNS = "rank,channel,row,column,bits,own,largest_effect_grey_levels"
 def _named(unit: Unit) -> str:
     """Where the number stands in the code, and what it says."""
     channel, y, x = unit.place
-    values = {"channel": channel, "row": y + 1, "column": x + 1, "bits": number(unit.bits, 2)}
+    values = {"channel": channel + 1, "row": y + 1, "column": x + 1, "bits": number(unit.bits, 2)}
     return both("traverse.unit", **values)
 
 

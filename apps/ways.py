@@ -21,14 +21,15 @@ sampler takes back to the picture.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
+from apps.quartet import device, generators
 from genkit.diffusion.denoise import Condition
 from genkit.diffusion.estimate import Sampled, estimate
 from genkit.diffusion.grid import LogSNR
@@ -279,12 +280,12 @@ def examine(
     """
     vae, hvae, diffusion = models
     found = Found(
-        cloud(vae, x.to(_device(vae)), draws, seed), ladder(hvae, x.to(_device(hvae)), draws, seed)
+        cloud(vae, x.to(device(vae)), draws, seed), ladder(hvae, x.to(device(hvae)), draws, seed)
     )
     sampled = (STRATA + 2) * DRAWS
     found = replace(found, of=sampled + 3 * steps)
     yield found
-    x = x.to(_device(diffusion))
+    x = x.to(device(diffusion))
     start = time.perf_counter()
     bill = toll(diffusion, x, seed)
     found = replace(found, toll=bill, toll_seconds=time.perf_counter() - start, done=sampled)
@@ -303,7 +304,7 @@ def cloud(model: VAE, x: Float[Tensor, "1 3 H W"], draws: int, seed: int) -> Clo
     (level,) = model.encode(x)
     law = level.posterior
     mean, std = (c.expand(draws, *law.mean.shape[1:]) for c in (law.mean, law.std))
-    z = drawn(Gaussian(mean, std), _rngs(seed, draws))
+    z = drawn(Gaussian(mean, std), generators(seed, draws))
     said = model.decode([torch.cat((level.z, z))])
     nats = -said.log_prob(x.expand(draws + 1, *x.shape[1:])).flatten(1).sum(dim=1)[1:]
     read = _mean("reconstruction", nats, x.numel())
@@ -323,7 +324,7 @@ def ladder(model: HVAE, x: Float[Tensor, "1 3 H W"], draws: int, seed: int) -> L
     """The levels that x has, and what pictures are like that share the first k of them."""
     start = time.perf_counter()
     many = x.expand(draws, *x.shape[1:])
-    costs = parts(model(many, _rngs(seed, draws)), many)
+    costs = parts(model(many, generators(seed, draws)), many)
     # From the pixels up: the reconstruction, then the finest level.
     names = ["reconstruction", *reversed(model.levels)]
     bill = tuple(_mean(name, costs.parts[name], costs.dims) for name in names)
@@ -332,7 +333,7 @@ def ladder(model: HVAE, x: Float[Tensor, "1 3 H W"], draws: int, seed: int) -> L
     for k in range(len(levels) + 1):
         few = FEW if k < len(levels) else 1
         given = [level.z.expand(few, *level.z.shape[1:]) for level in levels[:k]]
-        kept.append(_finite(model.generate(_rngs(seed, few), given)[1].mean))
+        kept.append(_finite(model.generate(generators(seed, few), given)[1].mean))
     numbers = tuple(level.z[0].numel() for level in levels)
     error = _bits(costs.nats, costs.dims).std().item() / math.sqrt(draws)
     seconds = time.perf_counter() - start
@@ -344,7 +345,7 @@ def toll(model: PixelDiffusion, x: Float[Tensor, "1 3 H W"], seed: int) -> Bill:
     exact = torch.float32 if x.device.type == "mps" else torch.float64  # which mps does not have
     cond = model.condition([None])
     sampled = estimate(
-        model.denoiser, x.to(exact), _rngs(seed, 1), cond, strata=STRATA, draws=DRAWS
+        model.denoiser, x.to(exact), generators(seed, 1), cond, strata=STRATA, draws=DRAWS
     )
     grouped = tuple(_grouped(sampled))
     first = sampled.decoder
@@ -384,7 +385,7 @@ def road(
         states.append(state.x)
         looks.append(state.x0)
         yield state.step
-    eps = noise(_rngs(seed, 1), x.shape[1:], x.dtype, x.device)
+    eps = noise(generators(seed, 1), x.shape[1:], x.dtype, x.device)
     copies = x.expand(steps + 1, *x.shape[1:])
     noisy = spread(alpha, copies) * copies + spread(sigma, copies) * eps
     seen = [x, *_looks(model, noisy[1:], times[1:]).split(1)]
@@ -425,11 +426,6 @@ def _bits(nats: Tensor, dims: int) -> Tensor:
     return nats.double() / (dims * math.log(2))
 
 
-def _rngs(seed: int, count: int) -> Sequence[Generator]:
-    """The first is that of the seed itself."""
-    return [torch.Generator().manual_seed(seed + i) for i in range(count)]
-
-
 def _finite(x: Tensor) -> Tensor:
     """On the CPU, in float32.
 
@@ -439,7 +435,3 @@ def _finite(x: Tensor) -> Tensor:
     if not bool(x.isfinite().all()):
         raise FloatingPointError("a model said what is not finite")
     return x.float().cpu()
-
-
-def _device(model: Model) -> torch.device:
-    return next(model.parameters()).device

@@ -30,12 +30,14 @@ from genkit.models.diffusion import PixelDiffusion
 from genkit.models.hvae import HVAE
 from genkit.models.reader import Reader
 from genkit.models.vae import VAE, Level, iwae, parts
-from genkit.quality import ACTIVE, active_units, precision_recall, sharpness
+from genkit.quality import active_units, precision_recall, sharpness
 
 __all__ = ["DRAWS", "SIZE", "bound", "compared", "sampled", "unconditional", "units"]
 
 SIZE = 32
 """Side of the pictures, in pixels."""
+TELLING = 0.01
+"""Nats of a picture from which on a number of z is said to tell something."""
 DRAWS = 16
 """Of z for the tighter bound …"""
 SOME = 100
@@ -143,7 +145,7 @@ def units(model: VAE | HVAE, n: int, seed: int) -> Measured:
         "mean nats of a unit": every.mean().item(),
         "median nats": every.median().item(),
         "largest nats": every.max().item(),
-        f"above {ACTIVE:g} nats": (every > ACTIVE).double().mean().item(),
+        f"above {TELLING:g} nats": (every > TELLING).double().mean().item(),
     }
     for name, some in active.items():
         details |= {f"{name} active": float(some.sum()), f"{name} units": float(some.numel())}

@@ -90,6 +90,8 @@ def test_a_model_of_another_family_or_size_is_told() -> None:
     assert isinstance(other, NoisyClassifier)
     with pytest.raises(ValueError, match="book32_vae is a NoisyClassifier.*recipe"):
         next(spaces.embedded(other, ENCODERS["vae"], pictures))
+    with pytest.raises(ValueError, match="book32_vae is a HVAE"):
+        next(spaces.embedded(tiny_model("book32_hvae"), ENCODERS["vae"], pictures))
     wrong = type("Wrong", (), {"size": 64, "embed": None})()
     with pytest.raises(ValueError, match="32×32"):
         next(spaces.embedded(wrong, ENCODERS["vit"], pictures))
@@ -221,6 +223,14 @@ def test_a_verdict_follows_from_the_numbers(own, other, kind) -> None:
 
 def found_of(each: np.ndarray) -> Found:
     return Found(torch.from_numpy(each), 0.2)
+
+
+def test_a_rival_is_found_beside_one_that_is_better_by_chance() -> None:
+    own = np.tile([0.5, 0.9], 500)
+    luck = own + 0.011 + np.tile([0.35, 0.35, -0.35, -0.35], 250)  # 0.011 ± 0.011
+    found = {"convnet": found_of(own), "vae": found_of(own + 0.010), "vit": found_of(luck)}
+    verdict = claims.judged("content", found)
+    assert (verdict.kind, verdict.rival) == ("rival", "vae")
 
 
 def test_a_verdict_needs_two_standard_errors() -> None:

@@ -8,7 +8,7 @@ const picture = (url) => { const image = new Image(); image.src = url; return im
 
 // A section keeps its last answer; one that comes late is left out.
 function section(name, draw) {
-  const state = { answer: null, sheet: null, latest: 0 };
+  const state = { answer: null, sheet: null, latest: 0, moved: false };
   state.root = () => document.getElementById(`gk-${name}`);
   state.show = async (text) => {
     if (!text) return;
@@ -17,7 +17,7 @@ function section(name, draw) {
     const sheet = await picture(next.sheet);
     if (turn !== state.latest || !state.root()) return;
     [state.answer, state.sheet] = [next, sheet];
-    state.root().classList.remove("gk-stale");
+    state.root().classList.toggle("gk-stale", state.moved);
     for (const [slot, html] of Object.entries(next.slots)) part(slot, html);
     each(state.root(), "a[data-save]", (link) => {
       const file = next.files[link.dataset.save];
@@ -26,8 +26,9 @@ function section(name, draw) {
     });
     draw(state);
   };
-  // What is shown belongs to a picture that is no longer that of the page.
-  state.stale = () => { if (state.answer) state.root().classList.add("gk-stale"); };
+  // What is shown, or on its way, belongs to a picture that is no longer that of the page.
+  state.begin = () => { state.moved = false; };
+  state.stale = () => { state.moved = true; if (state.answer) state.root().classList.add("gk-stale"); };
   state.draw = () => { if (state.answer) draw(state); };
   return state;
 }

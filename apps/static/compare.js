@@ -6,6 +6,7 @@ const SIDE = 32;
 let answer = null;
 let sheets = {};
 let latest = 0;
+let moved = false; // since the run began
 
 const figures = () => document.getElementById("gk-ways-figures");
 const slider = () => document.getElementById("gk-ways-place");
@@ -61,9 +62,9 @@ async function show(text) {
   const names = Object.keys(next.rows || {});
   const images = await Promise.all(names.map((name) => picture(next.rows[name].sheet)));
   if (turn !== latest || !figures()) return; // a later answer has come meanwhile, or another run
-  figures().classList.remove("gk-stale");
   if (!names.length) { figures().classList.add("gk-waiting"); return; } // the last results stay
   figures().classList.remove("gk-waiting");
+  figures().classList.toggle("gk-stale", moved);
   sheets = Object.fromEntries(names.map((name, i) => [name, images[i]]));
   answer = next;
   const share = Number(slider().value) / Number(slider().max);
@@ -81,10 +82,13 @@ async function show(text) {
   move();
 }
 
-// What is shown belongs to a picture or choices that are no longer those of the page.
+// What is shown, or on its way, belongs to a picture or choices that are no longer those of the page.
 function stale() {
+  moved = true;
   if (answer && figures()) figures().classList.add("gk-stale");
 }
+const begin = () => { moved = false; };
+const end = () => figures()?.classList.remove("gk-waiting");
 
 document.addEventListener("input", (event) => { if (event.target.id === "gk-ways-place") move(); });
 document.addEventListener("click", (event) => {
@@ -92,5 +96,5 @@ document.addEventListener("click", (event) => {
   if (button) { slider().value = placed(button); move(); }
 });
 document.addEventListener("genkit:picture", stale);
-window.genkit.ways = { show, stale };
+window.genkit.ways = { show, stale, begin, end };
 document.documentElement.classList.add("gk-ways-ready");

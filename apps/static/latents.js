@@ -17,8 +17,8 @@ if (!window.genkit.spaces) {
   function files(root, found) {
     each(`${root} a[data-save]`, (link) => {
       const file = found?.[link.dataset.save];
+      link.hidden = !file;
       if (!file) return;
-      link.hidden = false;
       link.href = file.url;
       link.download = file.name;
     });
@@ -217,8 +217,12 @@ if (!window.genkit.spaces) {
 
   function choose(index) {
     const near = {};
-    for (const name of state.base.encoders) near[name] = state.base.near[name].subarray(8 * index, 8 * index + 8);
+    for (const name of state.base.encoders) {
+      const few = state.base.near[name].length / state.base.count;
+      near[name] = state.base.near[name].subarray(few * index, few * (index + 1));
+    }
     state.chosen = { index, seed: state.base.first + index, near, places: {} };
+    files("#gk-spaces-figure"); // those of the server were of another picture
     tell();
   }
 

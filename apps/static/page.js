@@ -239,6 +239,7 @@
   let sheets = {};
   let answer = null;
   let latest = 0;
+  let moved = false; // since the run began
 
   const slider = () => document.getElementById("gk-bound-time");
   const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
@@ -290,7 +291,7 @@
     sheets = Object.fromEntries(names.map((name, i) => [name, images[i]]));
     answer = next;
     if (!Object.keys(next.slots).length) empty();
-    document.getElementById("gk-bound-figures").classList.remove("gk-stale");
+    document.getElementById("gk-bound-figures").classList.toggle("gk-stale", moved);
     for (const [name, html] of Object.entries(next.slots)) put(name, html);
     each("#gk-bound-figures a[data-save]", (link) => {
       const file = next.files?.[link.dataset.save];
@@ -306,15 +307,16 @@
     each("canvas[data-bound-sheet], canvas[data-bound-film]", (canvas) => draw(canvas, null));
   }
 
-  // What is shown belongs to a picture and choices that are no longer those of the page.
+  // What is shown, or on its way, belongs to a picture and choices that are no longer those of the page.
   function stale() {
+    moved = true;
     const place = document.getElementById("gk-bound-figures");
     if (!answer?.live || place.classList.contains("gk-stale")) return;
     place.classList.add("gk-stale");
   }
 
   document.addEventListener("input", (event) => { if (event.target.id === "gk-bound-time") move(); });
-  window.genkit.bound = { show, stale };
+  window.genkit.bound = { show, stale, begin: () => { moved = false; } };
 })();
 
 // The sections that run a model: a race of samplers, and a classifier that steers.

@@ -47,7 +47,8 @@ def race(visit, monkeypatch, tmp_path) -> None:
     assert not visit.is_visible("a[data-save=race]")
 
     # Stop ends a long one, and what is refused is a sentence.
-    monkeypatch.setattr(module, "REFERENCE", 100_000)
+    for place in (contest, module, scoreboard):
+        monkeypatch.setattr(place, "REFERENCE", 100_000)
     visit.click("#gk-race-run")
     visit.wait_for_selector("#gk-race-status:has-text('of 100000 evaluations')")
     visit.click("#gk-race-stop")

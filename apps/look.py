@@ -100,6 +100,7 @@ THEME = gr.themes.Base(
     checkbox_label_background_fill_selected="transparent",
     checkbox_label_background_fill_selected_dark="transparent",
     checkbox_label_border_width="0px",
+    checkbox_label_border_width_dark="0px",
     checkbox_label_padding="0px",
     checkbox_label_shadow="none",
 )

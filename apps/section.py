@@ -114,9 +114,8 @@ def packed(answer: Mapping[str, Any]) -> str:
 def formula(html: str) -> str:
     """Letters with an index, as x_k, x̂_0 or x_(k−1), and powers of 2 as they are printed."""
     html = re.sub(r"2\^(\w)", r"2<sup>\1</sup>", html)
-    return re.sub(
-        r"(?<![\w.-])([A-Za-zα-ωᾱ]\u0302?)_(max|[0-9A-Za-z](?![0-9A-Za-z])|\(\w−1\))", _index, html
-    )
+    index = r"max|[0-9A-Za-z](?![0-9A-Za-z])|\(\w[−+]1\)"
+    return re.sub(rf"(?<![\w.-])([A-Za-zα-ωᾱ]\u0302?)_({index})", _index, html)
 
 
 def _index(match: re.Match[str]) -> str:

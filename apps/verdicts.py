@@ -37,8 +37,9 @@ def slots(atlas: Atlas) -> dict[str, str]:
     for name in ("probes", "agreements"):
         found[f"truth.{name}"] = _table(getattr(measured, name))
     found["truth.shared"] = _shared(measured)
-    held = sum(measured.verdict(aspect).kind == "true" for aspect in CLAIMS)
-    found["truth.now"] = both("latents.truth.now", held=held, all=len(CLAIMS))
+    kinds = [measured.verdict(aspect).kind for aspect in CLAIMS]
+    held, best = sum(kind in ("true", "rival") for kind in kinds), kinds.count("true")
+    found["truth.now"] = both("latents.truth.now", held=held, all=len(CLAIMS), best=best)
     best = max(measured.probes, key=lambda name: sum(one.value for one in measured.probes[name]))
     shares = [one.value for one in measured.probes[best]]
     found["truth.best"] = both(f"latents.name.{best}")
@@ -112,7 +113,8 @@ def _grid(rows: Mapping[Pair, tuple[Mapping[str, float], float]]) -> str:
             text = spans(percent(shares[encoder])) if encoder in shares else "–"
             bold = shares.get(encoder) == best
             cells.append(f"<td>{f'<b>{text}</b>' if bold else text}</td>")
-        line = f"<th>{spans(name)}</th>{''.join(cells)}<td>{spans(percent(chance))}</td>"
+        cells.append(f'<td class="gk-chance">{spans(percent(chance))}</td>')
+        line = f"<th>{spans(name)}</th>{''.join(cells)}"
         lines.append(f"<tr>{line}</tr>")
     chance = f"<th>{both('latents.chance')}</th>"
     return _framed(f"<th></th>{head}{chance}", lines)

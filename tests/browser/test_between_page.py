@@ -110,6 +110,13 @@ def strips(visit) -> None:
     visit.click("#gk-traverse [data-unit='5']")
     assert visit.get_attribute("#gk-traverse [data-unit='5']", "aria-pressed") == "true"
     assert "Number 6" in visit.inner_text("[data-part='traverse.now']")
+    # To another picture and back: the next answer is the last one again, and is shown as new.
+    visit.fill("#gk-scene input", "12")
+    visit.wait_for_selector("#gk-traverse.gk-stale .gk-old", state="visible")
+    visit.fill("#gk-scene input", "11")
+    visit.wait_for_function("document.querySelector('#gk-scene input').value === '11'")
+    visit.click("#gk-traverse-run")
+    visit.wait_for_selector("#gk-traverse:not(.gk-stale)")
 
 
 def soft(visit, tmp_path) -> None:

@@ -75,7 +75,7 @@ def points(visit, tmp_path) -> None:
     assert min(visit.evaluate(INK, "canvas[data-plot]")) > 500
     assert f"{COUNT} test scenes" in visit.inner_text("#gk-spaces-status")
     assert visit.locator("#gk-truth tbody tr").count() == 11 + 11 + 4 + 4
-    assert "of the 4 sentences hold" in visit.inner_text("#gk-truth")
+    assert "of the 4 sentences are true" in visit.inner_text("#gk-truth")
 
     # A label by its name, a class alone, and a point that is the same scene everywhere.
     visit.click("#gk-latents-attribute input")

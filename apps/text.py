@@ -105,6 +105,11 @@ def fixed(value: float, digits: int = 2) -> Pair:
     return Pair(text, text.replace(".", ","))
 
 
+def or_none(value: float) -> float | None:
+    """The number, or None for what JSON has no number for."""
+    return value if math.isfinite(value) else None
+
+
 def spans(value: Pair) -> str:
     """A pair as HTML, of which the page shows one side."""
     if value.english == value.vietnamese:
@@ -176,8 +181,3 @@ def _texts(key: str, language: str) -> dict[str, str]:
 
 def _chosen(choices: list[tuple[Pair, Any]], language: str) -> list[tuple[str, Any]]:
     return [(name[language], value) for name, value in choices]
-
-
-def or_none(value: float) -> float | None:
-    """The number, or None for what JSON has no number for."""
-    return value if math.isfinite(value) else None

@@ -38,8 +38,8 @@ def slots(atlas: Atlas) -> dict[str, str]:
         found[f"truth.{name}"] = _table(getattr(measured, name))
     found["truth.shared"] = _shared(measured)
     kinds = [measured.verdict(aspect).kind for aspect in CLAIMS]
-    held, best = sum(kind in ("true", "rival") for kind in kinds), kinds.count("true")
-    found["truth.now"] = both("latents.truth.now", held=held, all=len(CLAIMS), best=best)
+    counts = {"held": kinds.count("true") + kinds.count("rival"), "best": kinds.count("true")}
+    found["truth.now"] = both("latents.truth.now", all=len(CLAIMS), **counts)
     best = max(measured.probes, key=lambda name: sum(one.value for one in measured.probes[name]))
     shares = [one.value for one in measured.probes[best]]
     found["truth.best"] = both(f"latents.name.{best}")

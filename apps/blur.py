@@ -195,8 +195,8 @@ def energy(pictures: Float[Tensor, "N 3 H W"]) -> float:
 
 def split(draws: Float[Tensor, "N 3 H W"]) -> tuple[float, float, float]:
     """Fine energy of the draws, of their mean, and of what they differ by: first = sum of both."""
-    mean = draws.double().mean(dim=0, keepdim=True)
-    return energy(draws), energy(mean), energy(draws.double() - mean)
+    mean = draws.cpu().double().mean(dim=0, keepdim=True)
+    return energy(draws), energy(mean), energy(draws.cpu().double() - mean)
 
 
 def _batches(request: Request) -> Iterator[list[torch.Generator]]:

@@ -118,7 +118,7 @@ class Board:
     def error(self, one: Result) -> float:
         """Deviation from the reference, in grey levels of 255."""
         assert self.reference is not None
-        return 127.5 * (one.picture - self.reference).double().square().mean().sqrt().item()
+        return 127.5 * (one.picture - self.reference).cpu().double().square().mean().sqrt().item()
 
     def points(self, sampler: str) -> list[tuple[int, float]]:
         """(evaluations that it took, error), rising, each number of evaluations once."""

@@ -139,18 +139,17 @@ def _white(
     model: DeterministicAutoencoder, z: Float[Tensor, "B C h w"]
 ) -> Float[Tensor, "B C h w"]:
     """L⁻¹ (z − m): the draw of N(0, I) from which the fitted Gaussian would make this code."""
-    apart = (z.flatten(1) - model.mean).double().T
-    return torch.linalg.solve_triangular(model.root.double(), apart, upper=False).T.reshape(
-        z.shape
-    )
+    apart, root = (z.flatten(1) - model.mean).cpu().double(), model.root.cpu().double()
+    return torch.linalg.solve_triangular(root, apart.T, upper=False).T.reshape(z.shape)
 
 
 def _decode(model: Any, latents: Sequence[Float[Tensor, "B C h w"]]) -> Float[Tensor, "B 3 H W"]:
     if not isinstance(model, DeterministicAutoencoder):
         return model.decode(latents).mean
     (z,) = latents
-    flat = model.mean.double() + z.flatten(1) @ model.root.double().T
-    return model.decode(flat.float().reshape(z.shape)).mean
+    mean, root = model.mean.cpu().double(), model.root.cpu().double()
+    flat = mean + z.cpu().flatten(1) @ root.T
+    return model.decode(flat.to(model.mean).reshape(z.shape)).mean
 
 
 def _through_noise(

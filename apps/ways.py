@@ -246,7 +246,7 @@ def fitting(model: Model, kind: type[M], name: str, size: int) -> M:
 
 def psnr(one: Float[Tensor, "*B 3 H W"], other: Float[Tensor, "*B 3 H W"]) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [−1, 1]; infinite where they are equal."""
-    error = (one.clamp(-1, 1) - other.clamp(-1, 1)).double().square().mean().item()
+    error = (one.clamp(-1, 1) - other.clamp(-1, 1)).cpu().double().square().mean().item()
     return 10 * math.log10(4 / error) if error > 0 else math.inf
 
 
@@ -423,7 +423,7 @@ def _mean(name: str, nats: Float[Tensor, "N"], dims: int) -> Part:
 
 
 def _bits(nats: Tensor, dims: int) -> Tensor:
-    return nats.double() / (dims * math.log(2))
+    return nats.cpu().double() / (dims * math.log(2))
 
 
 def _finite(x: Tensor) -> Tensor:

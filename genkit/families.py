@@ -112,10 +112,10 @@ def _evidence(model: VAE | HVAE, n: int, seed: int) -> Measured:
         found = parts(model(x, _generators(numbers)), x)
         unit = found.dims * math.log(2)
         for name, nats in found.parts.items():
-            costs.setdefault(name, []).append(nats.double().cpu() / unit)
+            costs.setdefault(name, []).append(nats.cpu().double() / unit)
         if few := len(numbers[numbers < SOME]):
             nats = iwae(model, x[:few], DRAWS, _generators(numbers[:few]))
-            tight.append(nats.double().cpu() / unit)
+            tight.append(nats.cpu().double() / unit)
     bits = {name: torch.cat(some) for name, some in costs.items()}
     whole, tighter = torch.stack(list(bits.values())).sum(dim=0), torch.cat(tight)
     details = {name: some.mean().item() for name, some in bits.items()}
@@ -136,7 +136,7 @@ def units(model: VAE | HVAE, n: int, seed: int) -> Measured:
         for level in model.encode(x):
             means.setdefault(level.name, []).append(_told(level))
         for level in model.encode(x, _generators(numbers)):
-            costs.setdefault(level.name, []).append(level.dimensions.double().cpu().sum(dim=0))
+            costs.setdefault(level.name, []).append(level.dimensions.cpu().double().sum(dim=0))
     active = {name: active_units(torch.cat(some)) for name, some in means.items()}
     nats = {name: torch.stack(some).sum(dim=0) / n for name, some in costs.items()}
     every = torch.cat([some.flatten() for some in nats.values()])
@@ -155,8 +155,8 @@ def units(model: VAE | HVAE, n: int, seed: int) -> Measured:
 
 def _told(level: Level) -> Float[Tensor, "B C h w"]:
     """What the posterior adds to the prior, in standard deviations of the prior."""
-    apart = level.posterior.mean.double() - level.prior.mean.double()
-    return (apart / level.prior.std.double()).cpu()
+    told, expected = level.posterior.mean.cpu().double(), level.prior.mean.cpu().double()
+    return (told - expected) / level.prior.std.cpu().double()
 
 
 def _pictures(model: VAE | HVAE, n: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -60,7 +60,7 @@ def slerp(
             "them and none is the shortest: take the straight line, or move one of them"
         )
     first, last = _norm(a), _norm(b)
-    s = s.double()
+    s = s.cpu().double()
     length = (1 - s) * first + s * last
     of_a = ((1 - s) * omega).sin() / math.sin(omega) * length / first
     of_b = (s * omega).sin() / math.sin(omega) * length / last
@@ -78,7 +78,7 @@ def angle(a: Float[Tensor, "*S"], b: Float[Tensor, "..."]) -> float:
     _check(a, b)
     if not (a.any() and b.any()):
         raise ValueError("a point is the origin, which has no direction: take the straight line")
-    u, v = (x.double() / _norm(x) for x in (a, b))
+    u, v = (x.cpu().double() / _norm(x) for x in (a, b))
     return 2 * math.atan2(_norm(u - v), _norm(u + v))
 
 
@@ -88,7 +88,7 @@ def _weighted(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> float:
-    return torch.linalg.vector_norm(x.double()).item()
+    return torch.linalg.vector_norm(x.cpu().double()).item()
 
 
 def _check(a: Tensor, b: Tensor) -> None:

@@ -68,7 +68,7 @@ def precision_recall(
             )
         if not bool(points.isfinite().all()):
             raise ValueError("a feature is not finite: the pictures or the reader are broken")
-    real, drawn = real.double().cpu(), drawn.double().cpu()
+    real, drawn = real.cpu().double(), drawn.cpu().double()
     return _covered(drawn, real, k), _covered(real, drawn, k)
 
 

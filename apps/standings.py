@@ -72,7 +72,7 @@ MEASURES = (
     Measure("seconds alone", "low", scale=1000, digits=None),
     Measure("evaluations", "low", digits=0),
     Measure("parameters", scale=1e-6),
-    Measure("training PFLOP", digits=1),
+    Measure("training PFLOP", digits=2),
     Measure("training minutes", digits=0),
 )
 SIZE, COST = "parameters", "training PFLOP"

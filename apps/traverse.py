@@ -254,7 +254,7 @@ def _answer(strips: Strips) -> dict[str, Any]:
         for i, one in enumerate(units)
     ]  # fmt: skip
     table = [
-        (i + 1, *one.place, one.bits, one.own, 127.5 * one.effect.max().item())
+        (i + 1, *(at + 1 for at in one.place), one.bits, one.own, 127.5 * one.effect.max().item())
         for i, one in enumerate(units)
     ]
     files = {"traverse": table_file("traverse.csv", COLUMNS, table)}

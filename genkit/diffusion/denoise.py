@@ -252,7 +252,7 @@ class Denoiser(Model):
     def forward(
         self, x_t: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition = NOTHING
     ) -> Dirac:
-        c = self.parametrization.coefficients(*self.schedule(t))
+        c = self.coefficients(t)
         F = self.output(x_t, c, cond)
         return Dirac(spread(c.c_skip, x_t) * x_t + spread(c.c_out, x_t) * F)
 
@@ -268,13 +268,17 @@ class Denoiser(Model):
         Raises:
             ValueError: A time has σ = 0 (t = 0 of a rectified schedule): nothing to learn there.
         """
-        c = self.parametrization.coefficients(*self.schedule(t))
+        c = self.coefficients(t)
         if bool((c.c_out == 0).any()):
             raise ValueError("a time has sigma = 0, where x_t is x_0; draw times from (0, 1]")
         x_t = self.schedule.diffuse(x0, t, noise)
         F = self.output(x_t, c, cond)
         target = (x0 - spread(c.c_skip, x_t) * x_t) / spread(c.c_out, x_t)
         return (F - target).square().mean(dim=(1, 2, 3))
+
+    def coefficients(self, t: Float[Tensor, "B"]) -> Coefficients:
+        """Those of the parametrization at the noise levels of the times."""
+        return self.parametrization.coefficients(*self.schedule(t))
 
     def output(
         self, x_t: Float[Tensor, "B C H W"], c: Coefficients, cond: Condition
@@ -285,10 +289,17 @@ class Denoiser(Model):
                 known = ", ".join(self.conditions) or "no condition"
                 kind = type(self.backbone).__name__
                 raise TypeError(f"condition {name!r} is unknown to {kind}; it takes {known}")
+        x, time, named = self.inputs(x_t, c, cond)
+        return self.backbone(x, time, **named).to(x_t.dtype)
+
+    def inputs(
+        self, x_t: Float[Tensor, "B C H W"], c: Coefficients, cond: Condition
+    ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B"], dict[str, Tensor]]:
+        """c_in x_t, c_noise and the conditions, in the dtypes in which the backbone runs."""
         dtype = next((p.dtype for p in self.backbone.parameters()), x_t.dtype)
         named = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items()}
         time = c.c_noise.to(x_t.device, torch.promote_types(dtype, torch.float32))
-        return self.backbone((spread(c.c_in, x_t) * x_t).to(dtype), time, **named).to(x_t.dtype)
+        return (spread(c.c_in, x_t) * x_t).to(dtype), time, named
 
 
 def _angle(alpha: Float[Tensor, "*B"], sigma: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

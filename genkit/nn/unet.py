@@ -32,7 +32,7 @@ from genkit.nn.convnet import Patchify, Unpatchify
 from genkit.nn.embedding import Position, TimeEmbedding
 from genkit.nn.layers import Modulate, zeros
 
-__all__ = ["Block", "Look", "Mix", "UNet", "group_norm"]
+__all__ = ["Block", "Contraction", "Look", "Mix", "UNet", "group_norm"]
 
 GROUP = 16
 """Channels that one group of a GroupNorm holds."""
@@ -106,7 +106,86 @@ class Look(nn.Module):
         return x + self.cells(n).transpose(1, 2).unflatten(2, x.shape[-2:])
 
 
-class UNet(Model):
+class Contraction(Model):
+    """The way down and the bottom of a U-Net: what sees the noise, the time and the text.
+
+    A `UNet` is this and a way up; a `Control` (`genkit.models.controlnet`) is a second one that
+    sees a hint as well. Their parameters have the same names.
+
+    Args:
+        latent: Channels C of the latents.
+        channels: Widths at the full and at the half size; multiples of 16 and of their heads.
+        blocks: Blocks on either side at the full size, and blocks at the half size.
+        heads: Attention heads at the full and at the half size.
+        text: Size E of a text token.
+        dim: Size D of the vector that modulates the blocks.
+
+    Raises:
+        ValueError: If a width is not a multiple of 16.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        channels: tuple[int, int],
+        blocks: tuple[int, int],
+        heads: tuple[int, int],
+        text: int,
+        dim: int,
+    ) -> None:
+        super().__init__()
+        fine, coarse = channels
+        self.time = TimeEmbedding(dim)
+        self.summary = nn.Linear(text, dim)
+        self.stem = nn.Sequential(nn.Conv2d(latent, fine, 3, padding=1), Position(fine))
+        self.down = nn.ModuleList(Block(fine, fine, dim) for _ in range(blocks[0]))
+        self.ask = Mix(fine, text, heads[0], cells=False)
+        self.shrink = nn.Sequential(Patchify(fine, coarse, 2), Position(coarse))
+        self.middle = nn.ModuleList(Block(coarse, coarse, dim) for _ in range(blocks[1]))
+        self.mix = nn.ModuleList(Mix(coarse, text, heads[1], cells=True) for _ in range(blocks[1]))
+
+    def vector(
+        self, time: Float[Tensor, " B"], text: Float[Tensor, "B S E"]
+    ) -> Float[Tensor, "B D"]:
+        """What modulates the blocks: the time, and the mean of the text."""
+        return F.silu(self.time(time) + self.summary(text.mean(dim=1)))
+
+    def contract(
+        self,
+        x: Float[Tensor, "B C H W"],
+        c: Float[Tensor, "B D"],
+        text: Float[Tensor, "B S E"],
+        added: Float[Tensor, "B F H W"] | None = None,
+    ) -> tuple[Float[Tensor, "B F H W"], Float[Tensor, "B G h w"]]:
+        """Returns the maps at the full size and at the bottom.
+
+        Args:
+            x: Noisy latents, already scaled by c_in; even sides.
+            c: The vector.
+            text: Scene tokens of the caption.
+            added: What the stem's map is joined by.
+
+        Raises:
+            ValueError: If a side of the latents is odd.
+        """
+        if x.shape[-1] % 2 or x.shape[-2] % 2:
+            raise ValueError(
+                f"The latents are {x.shape[-1]}×{x.shape[-2]}; both sides must be even: choose a "
+                "picture size that is a multiple of 16."
+            )
+        x = self.stem(x)
+        if added is not None:
+            x = x + added
+        for block in self.down:
+            x = block(x, c)
+        skip = self.ask(x, text)
+        x = self.shrink(skip)
+        for block, mix in zip(self.middle, self.mix, strict=True):
+            x = mix(block(x, c), text)
+        return skip, x
+
+
+class UNet(Contraction):
     """Backbone of a latent denoiser: F(x_t, time, text), the same shape as x_t; 0 at first.
 
     Args:
@@ -130,16 +209,8 @@ class UNet(Model):
         text: int = 192,
         dim: int = 256,
     ) -> None:
-        super().__init__()
+        super().__init__(latent, channels, blocks, heads, text, dim)
         fine, coarse = channels
-        self.time = TimeEmbedding(dim)
-        self.summary = nn.Linear(text, dim)
-        self.stem = nn.Sequential(nn.Conv2d(latent, fine, 3, padding=1), Position(fine))
-        self.down = nn.ModuleList(Block(fine, fine, dim) for _ in range(blocks[0]))
-        self.ask = Mix(fine, text, heads[0], cells=False)
-        self.shrink = nn.Sequential(Patchify(fine, coarse, 2), Position(coarse))
-        self.middle = nn.ModuleList(Block(coarse, coarse, dim) for _ in range(blocks[1]))
-        self.mix = nn.ModuleList(Mix(coarse, text, heads[1], cells=True) for _ in range(blocks[1]))
         self.enlarge = Unpatchify(coarse, fine, 2)
         self.up = nn.ModuleList(
             Block(2 * fine if i == 0 else fine, fine, dim) for i in range(blocks[0])
@@ -154,6 +225,8 @@ class UNet(Model):
         x: Float[Tensor, "B C H W"],
         time: Float[Tensor, " B"],
         text: Float[Tensor, "B S E"],
+        skip: Float[Tensor, "B F H W"] | None = None,
+        bottom: Float[Tensor, "B G h w"] | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Returns F.
 
@@ -161,25 +234,17 @@ class UNet(Model):
             x: Noisy latents, already scaled by c_in; even sides.
             time: c_noise, one per picture.
             text: Scene tokens of the caption.
+            skip, bottom: What a control adds to the maps that the way up starts from.
 
         Raises:
             ValueError: If a side of the latents is odd.
         """
-        if x.shape[-1] % 2 or x.shape[-2] % 2:
-            raise ValueError(
-                f"The latents are {x.shape[-1]}×{x.shape[-2]}; both sides must be even: choose a "
-                "picture size that is a multiple of 16."
-            )
         text = text.to(self.summary.weight.dtype)
-        c = F.silu(self.time(time) + self.summary(text.mean(dim=1)))
-        x = self.stem(x)
-        for block in self.down:
-            x = block(x, c)
-        skip = self.ask(x, text)
-        x = self.shrink(skip)
-        for block, mix in zip(self.middle, self.mix, strict=True):
-            x = mix(block(x, c), text)
-        x = torch.cat((self.enlarge(x), skip), dim=1)
+        c = self.vector(time, text)
+        across, x = self.contract(x, c, text)
+        across = across if skip is None else across + skip
+        x = x if bottom is None else x + bottom
+        x = torch.cat((self.enlarge(x), across), dim=1)
         for block in self.up:
             x = block(x, c)
         return self.out(self.ask_again(x, text))

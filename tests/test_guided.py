@@ -16,7 +16,7 @@ from jaxtyping import config
 from scipy import stats
 from torch import Tensor, nn
 
-from genkit import hub, objectives
+from genkit import hub
 from genkit.data.picturebook.scene import GROUNDS, TIMES, Scene
 from genkit.data.picturebook.source import label_tensor
 from genkit.diffusion.denoise import Denoiser, Denoises, Epsilon, V
@@ -29,7 +29,8 @@ from genkit.distributions import Categorical, Dirac, Gaussian
 from genkit.model import Model
 from genkit.models.classifier import CLASSES, NoisyClassifier, class_of
 from genkit.models.diffusion import PixelDiffusion, PixelUNet
-from genkit.objectives import Denoising, Hybrid, Loss, NoisyClassification, Objective
+from genkit.objectives import Denoising, Hybrid, Loss, NoisyClassification, Objective, denoising
+from genkit.objectives.base import drawn_times
 
 CHAINS = [LinearBeta(), Cosine(), LinearBeta(1e-3, 0.3, 20)]
 
@@ -528,7 +529,7 @@ def test_labels_are_dropped_at_the_rate_that_is_asked_for():
     batch = {name: value.expand(2000, *value.shape[1:]) for name, value in batch.items()}
     label = class_of(batch["labels"][:1]).item()
     for drop in (0.0, 0.1, 1.0):
-        given = objectives._condition(model, batch, drop)["label"]
+        given = denoising._condition(model, batch, drop)["label"]
         assert set(given.tolist()) <= {label, 16}
         assert (given == 16).float().mean().item() == pytest.approx(drop, abs=0.03)
 
@@ -536,12 +537,12 @@ def test_labels_are_dropped_at_the_rate_that_is_asked_for():
 def test_steps_are_stratified_over_the_chain():
     """B steps, one in each of B equal parts of the chain, every step a time of the schedule."""
     for _ in range(20):
-        t = objectives._times(8, 1000)
+        t = drawn_times(8, 1000)
         k = t * 999
         assert t.dtype == torch.float64 and t.device.type == "cpu"
         torch.testing.assert_close(k, k.round(), rtol=0, atol=1e-9)
         assert (k.sort().values / 125).floor().tolist() == list(range(8))
-    assert objectives._times(20, 20).sort().values.tolist() == chain(LinearBeta(T=20), 20).tolist()
+    assert drawn_times(20, 20).sort().values.tolist() == chain(LinearBeta(T=20), 20).tolist()
 
 
 def test_noisy_classification_is_the_cross_entropy():
@@ -550,7 +551,7 @@ def test_noisy_classification_is_the_cross_entropy():
     torch.manual_seed(4)
     loss = only(NoisyClassification(model)(batch))
     torch.manual_seed(4)
-    t = objectives._times(6, 1000)
+    t = drawn_times(6, 1000)
     x0 = batch["picture"].float() / 127.5 - 1
     alpha, sigma = (c.float()[:, None, None, None] for c in LinearBeta()(t))
     logits = model(alpha * x0 + sigma * torch.randn_like(x0), t).logits

@@ -34,13 +34,13 @@ genkit.diffusion.invert genkit.diffusion.estimate genkit.diffusion
 
 genkit.models.classifier genkit.models.autoencoder genkit.models.vae genkit.models.hvae
 genkit.models.gan genkit.models.flow genkit.models.autoregressive
-genkit.models.text genkit.models.reader genkit.models.encoders genkit.models.vqvae
-genkit.models.dalle
+genkit.models.text genkit.models.reader genkit.models.encoders genkit.models.segmenter
+genkit.models.vqvae genkit.models.dalle
 genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.models
 genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
-genkit.families genkit.probes genkit.spaces
+genkit.families genkit.probes genkit.spaces genkit.adherence
 genkit.evaluate
 genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
@@ -55,7 +55,7 @@ BY_NAME = {"genkit.model", "genkit.train", "genkit.publish", "genkit.cli", "apps
 
 OPTIONAL = {"spaces", "tensorboard"}  # used where present, never needed
 DISTRIBUTION = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}  # where the names differ
-DISTRIBUTION |= {"sklearn": "scikit-learn"}
+DISTRIBUTION |= {"sklearn": "scikit-learn", "cv2": "opencv-python-headless"}
 DISTRIBUTION |= {"starlette": "gradio"}  # Gradio is an application of it
 HEAVY = {"gradio", "diffusers", "transformers", "accelerate", "matplotlib", "plotly", "tyro"}
 PICKLES = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -2,8 +2,8 @@
 
 A training run looks at the same scenes again and again, and a rendering takes a few milliseconds.
 `pictures(seeds, size)` renders them in processes, writes one uint8 array "N H W 3" and maps it
-into memory; the next call finds it. `cached` does the same with any rows. The cache is no part of
-any result: delete it at will.
+into memory; the next call finds it; other views, the outline and the semantic map, likewise.
+`cached` does the same with any rows. The cache is no part of any result: delete it at will.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .scene import VERSION, Scene
 
@@ -57,31 +58,43 @@ def cached(
     return np.load(path, mmap_mode="r")
 
 
-def pictures(seeds: range, size: int, held_out: bool = False) -> np.ndarray:
-    """Pictures of the scenes of these seeds, uint8 "N H W 3", as a read-only memory map.
+View = Callable[[Scene, int], Image.Image]
+"""One of the ways to look at a scene: `Scene.render`, `.outline` or `.semantic_map`."""
+
+
+def pictures(
+    seeds: range, size: int, held_out: bool = False, view: View = Scene.render
+) -> np.ndarray:
+    """Pictures of the scenes of these seeds, uint8, as a read-only memory map.
+
+    "N H W 3", or "N H W" where the view has no colours.
 
     Args:
         seeds: The seeds, for example `SPLITS["train"][:60_000]`.
         size: Side of the pictures in pixels.
         held_out: Draw the scenes with pairs of `HELD_OUT` (see `Scene.random`).
+        view: What is seen of the scenes.
 
     Raises:
         OSError: If the cache cannot be written.
     """
     name = f"book-v{VERSION}-{size}-{seeds.start}-{seeds.stop}-{seeds.step}"
+    name += "" if view is Scene.render else f"-{view.__name__}"
     name += "-held-out" if held_out else ""
-    shape = (len(seeds), size, size, 3)
-    return cached(name, shape, np.uint8, lambda: rendered(seeds, size, held_out))
+    shape = (len(seeds), size, size, 3)[: 4 if view is Scene.render else 3]
+    return cached(name, shape, np.uint8, lambda: rendered(seeds, size, held_out, view))
 
 
-def rendered(seeds: range, size: int, held_out: bool = False) -> Iterator[np.ndarray]:
-    """The same pictures one by one, "H W 3", drawn now in as many processes as there are cores."""
-    jobs = ((seed, size, held_out) for seed in seeds)
+def rendered(
+    seeds: range, size: int, held_out: bool = False, view: View = Scene.render
+) -> Iterator[np.ndarray]:
+    """The same pictures one by one, drawn now in as many processes as there are cores."""
+    jobs = ((seed, size, held_out, view) for seed in seeds)
     # Spawned, not forked: a forked child would inherit the locks of torch's threads.
     with multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
         yield from pool.imap(_render, jobs, chunksize=64)
 
 
-def _render(job: tuple[int, int, bool]) -> np.ndarray:
-    seed, size, held_out = job
-    return np.asarray(Scene.random(seed, held_out).render(size))
+def _render(job: tuple[int, int, bool, View]) -> np.ndarray:
+    seed, size, held_out, view = job
+    return np.asarray(view(Scene.random(seed, held_out), size))

@@ -10,6 +10,8 @@ the order of training is decided in one place (`genkit.train`) and can be resume
     Captioned  "picture", "tokens", "labels"                     picture against caption
     Latents    "latent"   "B C h w" standardised means of q(z | x)
                "tokens", "labels"                                latent diffusion
+    Hinted     the same and "hint"  "B K H W"                    ControlNet
+    Mapped     "picture", "map"  "B H W" indices of parts        the segmenter
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ __all__ = [
     "LANGUAGES",
     "Captioned",
     "Captions",
+    "Hinted",
     "Latents",
+    "Mapped",
     "Pictures",
     "label_tensor",
     "to_uint8",
@@ -179,3 +183,47 @@ class Latents:
     def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
         latent = torch.from_numpy(np.stack([self.latents[i] for i in indices]))
         return {"latent": self.standardise(latent)} | self.captions.batch(indices, rng)
+
+
+class Hinted:
+    """Latents with captions, each with a hint of its picture.
+
+    Args:
+        latents: Latents of scenes.
+        hint: The hint of a scene by its number in `latents`, with a hand of its own.
+    """
+
+    def __init__(
+        self, latents: Latents, hint: Callable[[int, np.random.Generator], np.ndarray]
+    ) -> None:
+        self.latents, self.hint = latents, hint
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        batch = self.latents.batch(indices, rng)
+        hands = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
+        hints = np.stack([self.hint(i, hands) for i in indices])
+        return batch | {"hint": torch.from_numpy(hints)}
+
+
+class Mapped:
+    """Pictures of the scenes of these seeds, with their semantic maps.
+
+    Args:
+        seeds: For example `SPLITS["train"][:20_000]`.
+        size: Side of the pictures in pixels.
+    """
+
+    def __init__(self, seeds: range, size: int) -> None:
+        self.pictures = pictures(seeds, size)
+        self.maps = pictures(seeds, size, view=Scene.semantic_map)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        picture = torch.from_numpy(np.stack([self.pictures[i] for i in indices]))
+        parts = torch.from_numpy(np.stack([self.maps[i] for i in indices]))
+        return {"picture": picture.permute(0, 3, 1, 2), "map": parts}

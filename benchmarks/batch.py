@@ -28,7 +28,9 @@ def decoded(generator: TextToImage, texts: Sequence[str], seeds: Sequence[int]) 
     model = generator.model
     rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
     start = noise(rngs, model.latent_shape(128, 128), device=generator.runtime.device)
-    denoiser, cond = generator.denoiser(3.0), generator.condition(texts)
+    empty = generator.model.condition([""])
+    denoiser = generator.guided(generator.model.denoiser, 3.0, empty)
+    cond = generator.condition(texts)
     x = SAMPLERS["dpm++2m"](denoiser, start, 20, cond, rngs)
     return model.decode(x).mean
 

@@ -1,4 +1,4 @@
-"""Text to picture: what the pages and the command line call.
+"""Text to picture, and drawing to picture: what the pages and the command line call.
 
     model = TextToImage.from_pretrained("book128_latent")
     for event in model(["a red house at night"], seeds=[7]):
@@ -29,6 +29,7 @@ from genkit.diffusion.guide import Apart, Guided
 from genkit.diffusion.multistep import DEIS, DPMPP2M, DPMPP2MSDE, DPMPP3M, IPNDM, UniPC
 from genkit.diffusion.sample import DDIM, DDPM, Euler, EulerAncestral, Heun
 from genkit.diffusion.trajectory import Sampler, noise
+from genkit.models.controlnet import Control, Controlled
 from genkit.models.latent import LatentDiffusion
 from genkit.runtime import Runtime, detect, prepare
 
@@ -39,6 +40,7 @@ __all__ = [
     "SIZES",
     "Picture",
     "Preview",
+    "SketchToImage",
     "TextToImage",
 ]
 
@@ -63,7 +65,15 @@ MAX_SEED = 2**31 - 1
 SIZES = tuple(range(64, 257, 16))
 """Sides of a picture in pixels; the checkpoints are trained at 128."""
 LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"steps": (1, 100), "guidance": (0.0, 20.0), "pictures": (1, 64), "characters": (0, 1000)}
+    {
+        "steps": (1, 100),
+        "guidance": (0.0, 20.0),
+        "pictures": (1, 64),
+        "characters": (0, 1000),
+        "strength": (0.0, 1.5),
+        "start": (0.0, 1.0),
+        "stop": (0.0, 1.0),
+    }  # fmt: skip
 )
 PREVIEW_SECONDS = 0.12  # between previews: decoding each step would cost as much as the step
 
@@ -167,12 +177,27 @@ class TextToImage:
         """
         _check(prompts, negative, seeds, steps, guidance, sampler, size)
         begun = time.monotonic()
+        guided = self.guided(self.model.denoiser, guidance, self.model.condition([negative]))
+        yield from self.draw(
+            guided, self.condition(prompts), prompts, seeds, steps, sampler, size, begun
+        )
+
+    def draw(
+        self,
+        denoiser: Denoises,
+        cond: Condition,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        sampler: str,
+        size: int,
+        begun: float,
+    ) -> Iterator[Preview | Picture]:
+        """The pictures of a denoiser of the latents, from arguments that were checked."""
         shape = self.model.latent_shape(size, size)
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
         start = noise(rngs, shape, device=self.runtime.device)
-        states = SAMPLERS[sampler].trajectory(
-            self.denoiser(guidance, negative), start, steps, self.condition(prompts), rngs
-        )
+        states = SAMPLERS[sampler].trajectory(denoiser, start, steps, cond, rngs)
         shown = -math.inf
         for state in states:
             if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps:
@@ -183,9 +208,9 @@ class TextToImage:
             sha256 = hashlib.sha256(image.tobytes()).hexdigest()
             yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
 
-    def denoiser(self, guidance: float, negative: str = "") -> Denoises:
-        """The guided denoiser of the latents; in float32 on a processor it answers one by one."""
-        guided = Guided(self.model.denoiser, guidance, self.model.condition([negative]))
+    def guided(self, denoiser: Denoises, scale: float, negative: Condition) -> Denoises:
+        """With guidance; in float32 on a processor it answers for one picture at a time."""
+        guided = Guided(denoiser, scale, negative)
         return Apart(guided) if self._exact else guided
 
     def condition(self, prompts: Sequence[str]) -> Condition:
@@ -208,6 +233,107 @@ class TextToImage:
             )
         for picture in to_uint8(x.cpu()).permute(0, 2, 3, 1):
             yield Image.fromarray(picture.contiguous().numpy())
+
+
+class SketchToImage:
+    """A latent diffusion model under a control: it draws what a hint and a prompt say.
+
+    Args:
+        drawer: The base, ready to draw.
+        control: What reads the hints.
+        name: What the control is called in receipts.
+
+    Raises:
+        ValueError: If the control was not made for this base.
+    """
+
+    def __init__(self, drawer: TextToImage, control: Control, name: str) -> None:
+        theirs = drawer.model.denoiser.backbone.config
+        if any(control.config[key] != theirs[key] for key in ("latent", "text", "channels")):
+            raise ValueError(
+                f"{name} was made for other latents or texts than those of {drawer.name}: choose "
+                "the model that it was trained with, book128_latent for book128_sketch."
+            )
+        self.drawer, self.name, self.sha256 = drawer, name, control.sha256
+        self.control = prepare(control, drawer.runtime)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "book128_sketch",
+        base: str = "book128_latent",
+        runtime: Runtime | None = None,
+    ) -> "SketchToImage":
+        """Loads a control and its base by name, folder or Hub id.
+
+        Raises:
+            ValueError: If one of the two is missing, damaged, or of another family.
+        """
+        control = hub.load(name)
+        if not isinstance(control, Control):
+            raise ValueError(
+                f"{name} is a checkpoint of {type(control).__name__}, which follows no hint: "
+                "choose a control, such as book128_sketch."
+            )
+        return cls(TextToImage.from_pretrained(base, runtime), control, name)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        hint: Float[Tensor, "K H W"],
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int = 20,
+        guidance: float = 3.0,
+        sampler: str = "dpm++2m",
+        strength: float = 1.0,
+        start: float = 0.0,
+        stop: float = 1.0,
+        guess: bool = False,
+    ) -> Iterator[Preview | Picture]:
+        """Draws one picture for each prompt, all from the same hint.
+
+        Args:
+            hint: A drawing or a painted map (`genkit.data.hints`), 0 to 1, as large as the
+                pictures shall be; zero everywhere draws from the prompts alone.
+            prompts: What to draw, in English or Vietnamese; may be empty texts.
+            negative: What to avoid; empty for nothing.
+            seeds: One a prompt.
+            steps: Steps of the sampler, 1 to 100.
+            guidance: Strength of guidance, 0 to 20; 1 is none.
+            sampler: A name of `SAMPLERS`.
+            strength: Of the control, 0 to 1.5; 1 is as it was trained.
+            start, stop: From which to which share of the way the control acts.
+            guess: Whether guidance exaggerates the hint as well as the words; for no words.
+
+        Raises:
+            ValueError, TypeError: If an argument is out of range or of the wrong type.
+            FloatingPointError: If the model makes a picture that is not finite.
+        """
+        size = self._check_hint(hint)
+        _check(prompts, negative, seeds, steps, guidance, sampler, size)
+        for what, value in (("strength", strength), ("start", start), ("stop", stop)):
+            _check_number(what, value)
+        begun, model, name = time.monotonic(), self.drawer.model, self.control.name
+        planes = hint.to(self.drawer.runtime.device, torch.float32)[None]
+        controlled = Controlled(model.denoiser, self.control, strength, start, stop)
+        absent = {name: torch.zeros_like(planes) if guess else planes}
+        guided = self.drawer.guided(controlled, guidance, model.condition([negative]) | absent)
+        cond = self.drawer.condition(prompts) | {name: planes.expand(len(prompts), -1, -1, -1)}
+        yield from self.drawer.draw(guided, cond, prompts, seeds, steps, sampler, size, begun)
+
+    def _check_hint(self, hint: Float[Tensor, "K H W"]) -> int:
+        """The side of the picture."""
+        planes, height, width = hint.shape
+        if planes != self.control.planes or height != width:
+            raise ValueError(
+                f"The hint has shape {tuple(hint.shape)}: {self.name} needs {self.control.planes} "
+                "planes and a square."
+            )
+        if not bool(((hint >= 0) & (hint <= 1)).all()):
+            raise ValueError("The hint holds a number that is not from 0 to 1: give ink.")
+        return height
 
 
 def _check(
@@ -233,14 +359,18 @@ def _check(
     if type(steps) is not int:
         raise TypeError(f"steps is {steps!r:.60}, not a whole number.")
     _within("steps", steps, "steps")
-    if type(guidance) not in (int, float) or guidance != guidance:
-        raise TypeError(f"guidance is {guidance!r:.60}, not a number.")
-    _within("guidance", guidance, "guidance")
+    _check_number("guidance", guidance)
     if type(sampler) is not str or sampler not in SAMPLERS:
         known = ", ".join(SAMPLERS)
         raise ValueError(f"The sampler {sampler!r:.60} is unknown: choose {known}.")
     if type(size) is not int or size not in SIZES:
         raise ValueError(f"The size {size!r:.60} is none: use a multiple of 16 from 64 to 256.")
+
+
+def _check_number(what: str, value: float) -> None:
+    if type(value) not in (int, float) or value != value:
+        raise TypeError(f"{what} is {value!r:.60}, not a number.")
+    _within(what, value, what)
 
 
 def _check_text(text: str) -> None:

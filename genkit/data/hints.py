@@ -2,6 +2,7 @@
 
     edges(picture)          Canny: thin lines where the colour changes        of any picture
     scribble(outline, rng)  a line drawing as a hand would make it            for training
+    rough(parts, rng)       a semantic map as a hand would paint it           for training
     planes(parts)           a semantic map as one plane a part                of a painted map
     layout(picture)         its colours on a coarse grid                      of any picture
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from genkit.data.picturebook.canvas import PARTS
 
-__all__ = ["BLANK", "HIGH", "LOW", "edges", "layout", "planes", "scribble"]
+__all__ = ["BLANK", "HIGH", "LOW", "edges", "layout", "planes", "rough", "scribble"]
 
 LOW, HIGH = 30.0, 60.0
 """Thresholds of `edges`, in grey levels a pixel; low, as the picture book has soft colours."""
@@ -35,6 +36,7 @@ BLANK = 255
 
 WANDER = 1.5  # pixels of 128: standard deviation of a line's displacement, at most
 GAPS = 12  # at most; each takes away a disc
+OMITTED = 0.15  # chance of a part of a map
 INK = 128  # grey level below which an outline is ink
 
 
@@ -95,6 +97,20 @@ def _wandering(
         field = cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), smooth)
         moved.append((axis + deviation * field / max(field.std(), 1e-6)).astype(np.float32))
     return cv2.remap(ink, moved[0], moved[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+
+
+def rough(parts: UInt8[np.ndarray, "H W"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W"]:
+    """A semantic map as a hand would paint it: borders wander, and some parts are left out.
+
+    Args:
+        parts: A rendered map, indices into `PARTS`.
+        rng: Its randomness.
+    """
+    painted = _wandering(parts, rng.uniform(0, WANDER * parts.shape[0] / 128), rng)
+    for part in np.unique(parts):
+        if rng.random() < OMITTED:
+            painted[painted == part] = BLANK
+    return painted
 
 
 def planes(parts: UInt8[np.ndarray, "*B H W"]) -> Float[Tensor, "*B K H W"]:

@@ -32,7 +32,7 @@ from genkit.recipe import Recipe
 from genkit.runtime import detect, prepare
 from genkit.sheet import sheet
 
-__all__ = ["RECIPE"]
+__all__ = ["RECIPE", "described"]
 
 SEEDS = SPLITS["train"][:150_000]
 
@@ -47,7 +47,7 @@ def coder() -> Autoencoder:
     """
     autoencoder = hub.load("book128_autoencoder")
     assert isinstance(autoencoder, Autoencoder)
-    some = torch.from_numpy(latents()[:10_000].astype(np.float32))
+    some = torch.from_numpy(latents(SEEDS)[:10_000].astype(np.float32))
     mean, std = some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3))
     effect = std * autoencoder.linear_decoder.conv.weight.detach().flatten(1).norm(dim=0)
     autoencoder.calibrate(mean, std / (effect / effect.mean()).sqrt())
@@ -55,17 +55,17 @@ def coder() -> Autoencoder:
 
 
 @cache
-def latents() -> np.ndarray:
-    """Means of q(z | x) of the training pictures, float16 "N C h w", before calibration."""
+def latents(seeds: range) -> np.ndarray:
+    """Means of q(z | x) of the pictures of scenes, float16 "N C h w", before calibration."""
     sha256 = hub.card("book128_autoencoder")["sha256"]
-    name = f"latents-{sha256[:16]}-{SEEDS.start}-{SEEDS.stop}"
-    return cached(name, (len(SEEDS), 12, 16, 16), np.float16, _encoded)
+    name = f"latents-{sha256[:16]}-{seeds.start}-{seeds.stop}"
+    return cached(name, (len(seeds), 12, 16, 16), np.float16, lambda: _encoded(seeds))
 
 
-def _encoded() -> Iterator[np.ndarray]:
+def _encoded(seeds: range) -> Iterator[np.ndarray]:
     runtime = detect()
     autoencoder = prepare(hub.load("book128_autoencoder"), runtime)
-    pictures = rendered(SEEDS, 128)
+    pictures = rendered(seeds, 128)
     while some := list(islice(pictures, 100)):
         x = to_unit(torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2))
         x = x.to(runtime.device, runtime.dtype)
@@ -83,13 +83,18 @@ def model() -> LatentDiffusion:
 
 def data() -> Latents:
     """Calibrated latents with a fresh caption each: 10 % are empty, 40 % say all there is."""
-    autoencoder = deepcopy(coder())  # the other one moves to the device of the training
-    encode = hub.load("book_text").encode
+    captions = Captions(SEEDS, hub.load("book_text").encode, blank=0.1, complete=0.4)
+    return described(captions, coder())
+
+
+def described(captions: Captions, autoencoder: Autoencoder) -> Latents:
+    """Latents of the captions' scenes, standardised as this autoencoder is calibrated."""
+    coder = deepcopy(autoencoder)  # the other one moves to the device of the training
 
     def standardise(z: torch.Tensor) -> torch.Tensor:
-        return autoencoder.standardise(z.float())
+        return coder.standardise(z.float())
 
-    return Latents(latents(), Captions(SEEDS, encode, blank=0.1, complete=0.4), standardise)
+    return Latents(latents(captions.seeds), captions, standardise)
 
 
 def drawn(net: LatentDiffusion) -> Image.Image:

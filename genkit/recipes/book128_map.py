@@ -1,0 +1,43 @@
+"""A painted map becomes a picture: the control of book128_latent that follows regions.
+
+The maps are those of the scenes, with borders that wander and some parts left unpainted, where the
+model may do as it likes. Half of the prompts are empty.
+"""
+
+import numpy as np
+
+from genkit.data.hints import planes, rough
+from genkit.data.picturebook.book import pictures
+from genkit.data.picturebook.canvas import PARTS
+from genkit.data.picturebook.scene import Scene
+from genkit.data.picturebook.source import Hinted
+from genkit.objectives import Controlling
+from genkit.optimizer import muon
+from genkit.recipe import Recipe
+from genkit.recipes.book128_latent import described
+from genkit.recipes.book128_sketch import SEEDS, base, captioned, copied
+
+__all__ = ["RECIPE"]
+
+
+def data() -> Hinted:
+    """Latents with captions, each with a map of its picture."""
+    maps = pictures(SEEDS, 128, view=Scene.semantic_map)
+
+    def painted(i: int, rng: np.random.Generator) -> np.ndarray:
+        return planes(rough(maps[i], rng)).numpy().astype(bool)
+
+    return Hinted(described(captioned(), base().autoencoder), painted)
+
+
+RECIPE = Recipe(
+    name="book128_map",
+    model=lambda: copied("map", len(PARTS)),
+    objective=lambda model: Controlling(model, base()),
+    data=data,
+    steps=4000,
+    batch=32,
+    lr=1e-3,
+    optimizer=muon,
+    warmup=200,
+)

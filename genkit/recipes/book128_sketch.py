@@ -1,0 +1,83 @@
+"""A drawing becomes a picture: the control of book128_latent that follows lines.
+
+Three of four drawings are the scene's own line drawing as a hand might have made it, thick or
+thin, shaky, with gaps; the fourth is made of the edges of its picture. Half of the prompts are
+empty, so that a drawing alone is enough.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from genkit import hub
+from genkit.data.hints import edges, scribble
+from genkit.data.picturebook.book import cached, pictures, rendered
+from genkit.data.picturebook.scene import SPLITS, VERSION, Scene
+from genkit.data.picturebook.source import Captions, Hinted
+from genkit.models.controlnet import Control
+from genkit.models.latent import LatentDiffusion
+from genkit.nn.unet import UNet
+from genkit.objectives import Controlling
+from genkit.optimizer import muon
+from genkit.recipe import Recipe
+from genkit.recipes.book128_latent import described
+
+__all__ = ["RECIPE", "base", "captioned", "copied"]
+
+SEEDS = SPLITS["train"][:40_000]
+EDGES = 0.25
+"""Share of drawings that are made of edges."""
+
+
+def base() -> LatentDiffusion:
+    """What is controlled."""
+    model = hub.load("book128_latent")
+    assert isinstance(model, LatentDiffusion)
+    return model
+
+
+def copied(name: str, planes: int) -> Control:
+    """The first half of the base's way down, with a new eye for hints."""
+    unet = base().denoiser.backbone
+    assert isinstance(unet, UNet)
+    return Control.of(unet, name, planes, depth=2)
+
+
+def captioned() -> Captions:
+    """Captions of the scenes, every other one empty."""
+    return Captions(SEEDS, hub.load("book_text").encode, blank=0.5, complete=0.2)
+
+
+def contours() -> np.ndarray:
+    """Edges of the pictures, uint8 "N H W", 255 where one is."""
+    name = f"edges-v{VERSION}-128-{SEEDS.start}-{SEEDS.stop}"
+
+    def found() -> Iterator[np.ndarray]:
+        for picture in rendered(SEEDS, 128):
+            yield edges(picture).astype(np.uint8) * 255
+
+    return cached(name, (len(SEEDS), 128, 128), np.uint8, found)
+
+
+def data() -> Hinted:
+    """Latents with captions, each with a drawing of its picture."""
+    outlines, found = pictures(SEEDS, 128, view=Scene.outline), contours()
+
+    def drawing(i: int, rng: np.random.Generator) -> np.ndarray:
+        ink = found[i] if rng.random() < EDGES else scribble(outlines[i], rng)
+        return (ink > 0)[None]
+
+    return Hinted(described(captioned(), base().autoencoder), drawing)
+
+
+RECIPE = Recipe(
+    name="book128_sketch",
+    model=lambda: copied("sketch", 1),
+    objective=lambda model: Controlling(model, base()),
+    data=data,
+    steps=4000,
+    batch=32,
+    lr=1e-3,
+    optimizer=muon,
+    warmup=200,
+)

@@ -159,7 +159,7 @@ def embedded() -> Studio:
 
 def _load_reader() -> Callable[[Sequence[Image.Image]], Sequence[Scene]]:
     from genkit import hub
-    from genkit.evaluate import READER, read
+    from genkit.fidelity import READER, read
     from genkit.models.reader import Reader
 
     reader = hub.load(READER)

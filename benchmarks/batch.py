@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks import save
 from genkit.diffusion.sample import noise
-from genkit.evaluate import prompts
+from genkit.fidelity import prompts
 from genkit.generate import SAMPLERS, Picture, TextToImage
 from genkit.runtime import detect
 

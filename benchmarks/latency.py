@@ -99,7 +99,7 @@ def click(page: "Page", prompt: str) -> dict[str, float]:
 
 def visit(server: Server, count: int) -> list[dict[str, float]]:
     """The times of this many clicks, after some that warm up."""
-    from genkit.evaluate import prompts
+    from genkit.fidelity import prompts
 
     with tab(server, "prompt", "html.gk-open") as page:
         times = [click(page, prompt.text) for prompt in prompts(count + WARM_UP)]

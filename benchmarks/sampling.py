@@ -19,7 +19,7 @@ import tyro
 from benchmarks import save
 from genkit.diffusion.guide import Guided
 from genkit.diffusion.sample import noise
-from genkit.evaluate import prompts
+from genkit.fidelity import prompts
 from genkit.generate import SAMPLERS, TextToImage
 
 NAME = "book128_latent"

@@ -23,24 +23,32 @@ References:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count, islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
 from genkit import families, hub, pixels, spaces
-from genkit.data.picturebook.ask import Ask, Check
-from genkit.data.picturebook.parse import parse
-from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
-from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_uint8, to_unit
-from genkit.distributions import Categorical, Dirac
+from genkit.data.picturebook.scene import LABELS, SPLITS, Scene
+from genkit.data.picturebook.source import label_tensor, to_uint8, to_unit
+from genkit.distributions import Dirac
+from genkit.fidelity import (
+    READER,
+    Draw,
+    Prompt,
+    by_language,
+    judged,
+    likeliest,
+    load_reader,
+    prompts,
+    read,
+    share_ok,
+    stacked,
+)
 from genkit.model import Samples
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
@@ -48,26 +56,13 @@ from genkit.models.diffusion import PixelDiffusion
 from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
-from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
 from genkit.probes import Encoder
 from genkit.runtime import detect, prepare
 
-__all__ = [
-    "METRICS",
-    "READER",
-    "Draw",
-    "Prompt",
-    "Report",
-    "evaluate",
-    "fidelity",
-    "prompts",
-    "read",
-]
+__all__ = ["METRICS", "Report", "evaluate", "fidelity"]
 
-READER = "book128_reader"
-"""The checkpoint that says what is in a drawn picture."""
 SIZE = 128
 BATCH = 50
 COUNTS: Mapping[str, int] = {
@@ -83,9 +78,6 @@ COUNTS: Mapping[str, int] = {
 """How many pictures or prompts a metric looks at unless told; 1,000 where it is not here."""
 CHAIN = 30
 """The same for the bound of a diffusion model, which asks its network a thousand times."""
-
-Draw = Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]
-"""(prompts, seeds) → pictures: how a text-to-image model is asked for pictures."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +109,6 @@ class Report:
         details, kind = facts.pop("details"), facts.pop("kind")
         facts |= ({"kind": kind} if kind else {}) | details
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in facts.items()}
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A caption of a test scene, and what it asks for."""
-
-    text: str
-    language: str
-    ask: Ask
-    pair: tuple[str, str] | None = None
 
 
 def evaluate(
@@ -179,7 +161,7 @@ def _psnr(name: str, n: int, seed: int, draw: Draw | None) -> Report:
 
 
 def _labels(name: str, n: int, seed: int, draw: Draw | None) -> Report:
-    reader = _reader(name)
+    reader = load_reader(name)
     right = []
     for scenes in _scenes(n, seed):
         found = label_tensor(read(reader, _rendered(scenes, reader.size)))
@@ -197,19 +179,14 @@ def _captions(name: str, n: int, seed: int, draw: Draw | None) -> Report:
         raise ValueError(f"{name} reads no captions: captions measures book_text, say.")
     asked = list(prompts(n, seed))
     with torch.no_grad():
-        seen = _likeliest(encoder.read(encoder.encode([prompt.text for prompt in asked])))
+        seen = likeliest(encoder.read(encoder.encode([prompt.text for prompt in asked])))
     checks = [(p, p.ask.check(s)) for p, s in zip(asked, seen, strict=True)]
-    value = _share([check for _, cs in checks for check in cs])
-    return Report(name, "captions", value, n, _by_language(checks))
+    value = share_ok([check for _, cs in checks for check in cs])
+    return Report(name, "captions", value, n, by_language(checks))
 
 
 def _fidelity(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     return fidelity(name, "prompt-fidelity", list(prompts(n, seed)), draw)
-
-
-def _fidelity_held_out(name: str, n: int, seed: int, draw: Draw | None) -> Report:
-    asked = list(prompts(n, seed, held_out=True))
-    return fidelity(name, "prompt-fidelity-held-out", asked, draw)
 
 
 def fidelity(name: str, metric: str, asked: Sequence[Prompt], draw: Draw | None) -> Report:
@@ -220,75 +197,19 @@ def fidelity(name: str, metric: str, asked: Sequence[Prompt], draw: Draw | None)
     """
     if draw is None:
         raise ValueError(f"{metric} needs a text-to-image checkpoint, such as book128_latent.")
-    reader = _reader(READER)
+    reader = load_reader(READER)
     scenes: list[Scene] = []
     for first in range(0, len(asked), BATCH):
         some = asked[first : first + BATCH]
         pictures = list(draw([prompt.text for prompt in some], range(first, first + len(some))))
-        scenes += read(reader, _tensor(pictures))
-    checks = [(p, p.ask.check(scene)) for p, scene in zip(asked, scenes, strict=True)]
-    details = _by_language(checks)
-    details["all found"] = float(np.mean([all(c.ok for c in cs) for _, cs in checks]))
-    pairs = [(p.pair, scene) for p, scene in zip(asked, scenes, strict=True) if p.pair]
-    if pairs:
-        found = [any((t.kind, t.colour) == pair for t in s.things) for pair, s in pairs]
-        details["pair"] = float(np.mean(found))
-    value = _share([check for _, cs in checks for check in cs])
+        scenes += read(reader, stacked(pictures))
+    value, details = judged(asked, scenes)
     return Report(name, metric, value, len(asked), details)
 
 
-def _by_language(checks: Sequence[tuple[Prompt, Sequence[Check]]]) -> dict[str, float]:
-    """Share of the checks that are ok, in each language that was asked in."""
-    by = {code: [c for p, cs in checks if p.language == code for c in cs] for code in LANGUAGES}
-    return {code: _share(found) for code, found in by.items() if found}
-
-
-def prompts(n: int, seed: int = 0, held_out: bool = False) -> Iterator[Prompt]:
-    """Captions of test scenes that ask for at least one attribute, by turns in each language.
-
-    Args:
-        n: How many.
-        seed: Number of the first scene in the test split.
-        held_out: Only captions that ask for a pair of `HELD_OUT`.
-    """
-    return islice(_prompts(seed, held_out), n)
-
-
-def _prompts(seed: int, held_out: bool) -> Iterator[Prompt]:
-    turns = 0
-    for number in count(SPLITS["test"].start + seed):
-        language = LANGUAGES[turns % len(LANGUAGES)]
-        text = Scene.random(number, held_out).caption(random.Random(number), language)
-        ask = parse(text).ask
-        pair = _pair(ask)
-        if ask != Ask() and (pair or not held_out):
-            turns += 1
-            yield Prompt(text, language, ask, pair if held_out else None)
-
-
-def _pair(ask: Ask) -> tuple[str, str] | None:
-    """The first held-out pair that is asked for outright."""
-    asked = ((t.kind, t.look.colour[0]) for t in ask.things if len(t.look.colour) == 1)
-    return next((pair for pair in asked if pair in HELD_OUT), None)
-
-
-def read(reader: Reader, picture: UInt8[Tensor, "B 3 H W"]) -> list[Scene]:
-    """The scenes that the reader sees: the likeliest class of every label."""
-    weight = next(reader.parameters())
-    return _likeliest(reader(to_unit(picture).to(weight.device, weight.dtype)))
-
-
-def _likeliest(answers: Mapping[str, Categorical]) -> list[Scene]:
-    likely = {name: answer.logits.argmax(dim=-1).tolist() for name, answer in answers.items()}
-    rows = [dict(zip(likely, row, strict=True)) for row in zip(*likely.values(), strict=True)]
-    return [Scene.from_labels(row) for row in rows]
-
-
-def _reader(name: str) -> Reader:
-    reader = hub.load(name)
-    if not isinstance(reader, Reader):
-        raise ValueError(f"{name} is no reader: labels measures book128_reader, say.")
-    return prepare(reader, detect())
+def _fidelity_held_out(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    asked = list(prompts(n, seed, held_out=True))
+    return fidelity(name, "prompt-fidelity-held-out", asked, draw)
 
 
 def _scenes(n: int, seed: int) -> Iterator[list[Scene]]:
@@ -298,16 +219,7 @@ def _scenes(n: int, seed: int) -> Iterator[list[Scene]]:
 
 
 def _rendered(scenes: Sequence[Scene], size: int = SIZE) -> UInt8[Tensor, "B 3 H W"]:
-    return _tensor([scene.render(size) for scene in scenes])
-
-
-def _tensor(pictures: Sequence[Image.Image]) -> UInt8[Tensor, "B 3 H W"]:
-    array = np.stack([np.asarray(picture) for picture in pictures])
-    return torch.from_numpy(array).permute(0, 3, 1, 2)
-
-
-def _share(checks: Sequence[Check]) -> float:
-    return float(np.mean([check.ok for check in checks]))
+    return stacked([scene.render(size) for scene in scenes])
 
 
 def _by(

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from genkit.cost import PETA, cost
 from genkit.data.picturebook.scene import VERSION
-from genkit.evaluate import Draw, Report, evaluate
+from genkit.evaluate import Report, evaluate
+from genkit.fidelity import Draw
 from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier

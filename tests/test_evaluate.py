@@ -20,7 +20,8 @@ from genkit.data.picturebook.parse import parse
 from genkit.data.picturebook.scene import HELD_OUT, LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import LANGUAGES, label_tensor, to_unit
 from genkit.distributions import Categorical
-from genkit.evaluate import METRICS, Prompt, Report, evaluate, fidelity, prompts, read
+from genkit.evaluate import METRICS, Report, evaluate, fidelity
+from genkit.fidelity import Prompt, likeliest, prompts, read
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.reader import Reader
 from genkit.models.text import TextEncoder, train_vocabulary
@@ -215,7 +216,7 @@ def test_reading_a_certain_answer_gives_the_scene_back():
         name: Categorical(torch.nn.functional.one_hot(labels[:, i], len(v)).float())
         for i, (name, v) in enumerate(LABELS.items())
     }
-    assert module._likeliest(answers) == [Scene.from_labels(s.labels()) for s in scenes]
+    assert likeliest(answers) == [Scene.from_labels(s.labels()) for s in scenes]
 
 
 @pytest.mark.usefixtures("fast")
@@ -242,7 +243,7 @@ def test_fidelity_of_perfect_pictures_is_one_and_of_shuffled_ones_much_less(held
     scenes = [scene_of(prompt, numbers, held_out) for prompt in asked]
     by_text = {prompt.text: scene for prompt, scene in zip(asked, scenes)}
     monkeypatch.setattr(module, "read", Oracle(scenes).read)
-    monkeypatch.setattr(module, "_reader", lambda name: name)
+    monkeypatch.setattr(module, "load_reader", lambda name: name)
     calls = []
 
     def draw(texts: Sequence[str], seeds: Sequence[int]) -> Iterator[Image.Image]:
@@ -271,9 +272,9 @@ def test_captions_are_scored_by_what_the_encoder_reads(shelf, monkeypatch):
     asked = list(prompts(20))
     numbers = iter(range(TEST, TEST + 2000))
     scenes = [scene_of(prompt, numbers, False) for prompt in asked]
-    monkeypatch.setattr(module, "_likeliest", lambda answers: scenes)
+    monkeypatch.setattr(module, "likeliest", lambda answers: scenes)
     assert evaluate("text", "captions", n=20).value == 1
-    monkeypatch.setattr(module, "_likeliest", lambda answers: scenes[1:] + scenes[:1])
+    monkeypatch.setattr(module, "likeliest", lambda answers: scenes[1:] + scenes[:1])
     report = evaluate("text", "captions", n=20)
     by_hand = [c.ok for p, s in zip(asked, scenes[1:] + scenes[:1]) for c in p.ask.check(s)]
     assert report.value == pytest.approx(np.mean(by_hand)) and report.value < 0.7

@@ -40,8 +40,8 @@ genkit.models.diffusion genkit.models.latent genkit.models.controlnet genkit.mod
 genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
-genkit.families genkit.probes genkit.spaces genkit.adherence
-genkit.evaluate
+genkit.families genkit.probes genkit.spaces
+genkit.fidelity genkit.adherence genkit.evaluate
 genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
 genkit.generate

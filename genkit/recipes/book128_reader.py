@@ -13,7 +13,7 @@ from PIL import Image
 from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import Pictures, to_unit
 from genkit.distributions import Categorical
-from genkit.evaluate import read
+from genkit.fidelity import read
 from genkit.models.reader import Reader
 from genkit.objectives import Batch, Reading
 from genkit.recipe import Recipe

@@ -14,7 +14,13 @@ Objectives draw from torch's default generator, which the loop seeds anew before
 
 from genkit.objectives.base import Batch, Loss, Objective
 from genkit.objectives.coding import Bounded, Reconstruction, SquaredError
-from genkit.objectives.denoising import Controlling, Denoising, Hybrid, LatentDenoising
+from genkit.objectives.denoising import (
+    Controlling,
+    Denoising,
+    Hybrid,
+    LatentDenoising,
+    Straightening,
+)
 from genkit.objectives.recognition import (
     Contrasting,
     NoisyClassification,
@@ -40,5 +46,6 @@ __all__ = [
     "Reconstruction",
     "Segmentation",
     "SquaredError",
+    "Straightening",
     "label_losses",
 ]

@@ -20,19 +20,48 @@ References:
         https://doi.org/10.1109/TPAMI.2004.1273918
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
-from genkit.data.hints import BLANK
+from genkit import hub
+from genkit.data.hints import BLANK, edges, planes, rough, scribble
+from genkit.data.picturebook.canvas import PARTS
+from genkit.data.picturebook.scene import Scene
+from genkit.data.picturebook.source import to_unit
+from genkit.fidelity import READER, Prompt, judged, load_reader, read, stacked
+from genkit.models.segmenter import Segmenter
+from genkit.runtime import detect, prepare
 
-__all__ = ["Agreement", "agreement", "overlap"]
+__all__ = [
+    "RULERS",
+    "Agreement",
+    "Trace",
+    "agreement",
+    "drawing",
+    "followed",
+    "overlap",
+    "painting",
+    "regions",
+]
 
 TOLERANCE = 2.0
 """τ in pixels."""
+SEGMENTER = "book128_segmenter"
+"""The checkpoint that says which part every pixel shows."""
+SIZE = 128
+BATCH = 50
+
+Trace = Callable[
+    [Float[Tensor, "B K H W"], Sequence[str], Sequence[int], float], Iterator[Image.Image]
+]
+"""(hints, prompts, seeds, strength) → pictures: how a controlled model is asked for pictures."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +130,81 @@ def overlap(
     both = np.diag(confusion)
     either = confusion.sum(axis=0) + confusion.sum(axis=1) - both
     return {k: float(both[k] / either[k]) for k in range(classes) if either[k]}
+
+
+# --- of a model, over test scenes ---------------------------------------------------------------
+
+
+def drawing(seed: int) -> UInt8[np.ndarray, "H W"]:
+    """What a hand might draw of a scene: 255 is ink."""
+    return scribble(np.asarray(Scene.random(seed).outline(SIZE)), np.random.default_rng(seed))
+
+
+def painting(seed: int) -> UInt8[np.ndarray, "H W"]:
+    """What a hand might paint of a scene: parts, or `BLANK`."""
+    return rough(np.asarray(Scene.random(seed).semantic_map(SIZE)), np.random.default_rng(seed))
+
+
+def lines(pictures: Sequence[Image.Image], seeds: Sequence[int]) -> dict[str, float]:
+    """Mean agreement of the pictures' edges with the drawings of these scenes."""
+    found = [
+        agreement(edges(np.asarray(picture)), drawing(seed) > 0)
+        for picture, seed in zip(pictures, seeds, strict=True)
+    ]
+    means = np.mean([astuple(one) for one in found], axis=0)
+    return {field.name: float(mean) for field, mean in zip(fields(Agreement), means, strict=True)}
+
+
+def regions(pictures: Sequence[Image.Image], seeds: Sequence[int]) -> dict[str, float]:
+    """mIoU of what the segmenter sees with the paintings of these scenes, and that of each part.
+
+    Raises:
+        ValueError: If the segmenter's checkpoint is another model's.
+    """
+    model = hub.load(SEGMENTER)
+    if not isinstance(model, Segmenter):
+        raise ValueError(f"{SEGMENTER} is no segmenter: publish it from its own recipe.")
+    runtime = detect()
+    model, seen = prepare(model, runtime), []
+    for first in range(0, len(pictures), BATCH):
+        x = to_unit(stacked(pictures[first : first + BATCH])).to(runtime.device, runtime.dtype)
+        seen += list(model.parts(x).cpu().numpy())
+    found = overlap(seen, [painting(seed) for seed in seeds], len(PARTS))
+    return {"miou": float(np.mean(list(found.values())))} | {
+        PARTS[k]: value for k, value in found.items()
+    }
+
+
+RULERS = {
+    "sketch": (lambda seed: torch.from_numpy(drawing(seed) > 0)[None].float(), lines, "f1"),
+    "map": (lambda seed: planes(painting(seed)), regions, "miou"),
+}
+"""Of each kind of control: the hint of a scene, what is measured, and the name of the value."""
+
+
+def followed(
+    trace: Trace, kind: str, asked: Sequence[Prompt], strength: float
+) -> dict[str, float]:
+    """How well pictures follow the hints of the prompts' scenes, and the prompts.
+
+    Args:
+        trace: How the model is asked.
+        kind: A key of `RULERS`, the name of the control.
+        asked: Captions of test scenes.
+        strength: Of the control; 0 is the base alone.
+    """
+    hint, measured, _ = RULERS[kind]
+    pictures: list[Image.Image] = []
+    for first in range(0, len(asked), BATCH):
+        some = asked[first : first + BATCH]
+        hints = torch.stack([hint(prompt.seed) for prompt in some])
+        texts, seeds = [prompt.text for prompt in some], range(first, first + len(some))
+        pictures += trace(hints, texts, seeds, strength)
+    reader = load_reader(READER)
+    scenes = [
+        scene
+        for first in range(0, len(pictures), BATCH)
+        for scene in read(reader, stacked(pictures[first : first + BATCH]))
+    ]
+    found = measured(pictures, [prompt.seed for prompt in asked])
+    return found | {"fidelity": judged(asked, scenes)[0]}

@@ -280,7 +280,7 @@ class SketchToImage:
     @torch.inference_mode()
     def __call__(
         self,
-        hint: Float[Tensor, "K H W"],
+        hint: Float[Tensor, "N K H W"],
         prompts: Sequence[str],
         negative: str = "",
         seeds: Sequence[int] = (0,),
@@ -292,11 +292,12 @@ class SketchToImage:
         stop: float = 1.0,
         guess: bool = False,
     ) -> Iterator[Preview | Picture]:
-        """Draws one picture for each prompt, all from the same hint.
+        """Draws one picture for each prompt and hint.
 
         Args:
-            hint: A drawing or a painted map (`genkit.data.hints`), 0 to 1, as large as the
-                pictures shall be; zero everywhere draws from the prompts alone.
+            hint: Drawings or painted maps (`genkit.data.hints`), 0 to 1, as large as the pictures
+                shall be: one for all prompts or one each; zero everywhere draws from the prompt
+                alone.
             prompts: What to draw, in English or Vietnamese; may be empty texts.
             negative: What to avoid; empty for nothing.
             seeds: One a prompt.
@@ -311,21 +312,24 @@ class SketchToImage:
             ValueError, TypeError: If an argument is out of range or of the wrong type.
             FloatingPointError: If the model makes a picture that is not finite.
         """
-        size = self._check_hint(hint)
+        size = self._check_hint(hint, len(prompts))
         _check(prompts, negative, seeds, steps, guidance, sampler, size)
         for what, value in (("strength", strength), ("start", start), ("stop", stop)):
             _check_number(what, value)
         begun, model, name = time.monotonic(), self.drawer.model, self.control.name
-        planes = hint.to(self.drawer.runtime.device, torch.float32)[None]
+        planes = hint.to(self.drawer.runtime.device, torch.float32)
+        planes = planes.expand(len(prompts), -1, -1, -1)
         controlled = Controlled(model.denoiser, self.control, strength, start, stop)
         absent = {name: torch.zeros_like(planes) if guess else planes}
         guided = self.drawer.guided(controlled, guidance, model.condition([negative]) | absent)
-        cond = self.drawer.condition(prompts) | {name: planes.expand(len(prompts), -1, -1, -1)}
+        cond = self.drawer.condition(prompts) | {name: planes}
         yield from self.drawer.draw(guided, cond, prompts, seeds, steps, sampler, size, begun)
 
-    def _check_hint(self, hint: Float[Tensor, "K H W"]) -> int:
+    def _check_hint(self, hint: Float[Tensor, "N K H W"], count: int) -> int:
         """The side of the picture."""
-        planes, height, width = hint.shape
+        number, planes, height, width = hint.shape
+        if number not in (1, count):
+            raise ValueError(f"{number} hints for {count} prompts: give one for all or one each.")
         if planes != self.control.planes or height != width:
             raise ValueError(
                 f"The hint has shape {tuple(hint.shape)}: {self.name} needs {self.control.planes} "

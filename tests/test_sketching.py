@@ -24,8 +24,8 @@ def model() -> SketchToImage:
 
 
 def drawing(side: int = 64) -> torch.Tensor:
-    hint = torch.zeros(1, side, side)
-    hint[0, side // 4 : side // 2, 8:24] = 1
+    hint = torch.zeros(1, 1, side, side)
+    hint[0, 0, side // 4 : side // 2, 8:24] = 1
     return hint
 
 
@@ -36,13 +36,13 @@ def one(model: SketchToImage, hint: torch.Tensor, prompt: str = PROMPT, **option
 
 def test_an_empty_canvas_is_the_prompt_alone(model):
     (plain,) = pictures(model.drawer([PROMPT], seeds=[7], steps=3, size=64))
-    assert one(model, torch.zeros(1, 64, 64)).sha256 == plain.sha256
+    assert one(model, torch.zeros(1, 1, 64, 64)).sha256 == plain.sha256
     assert one(model, drawing(), strength=0.0).sha256 == plain.sha256
     assert one(model, drawing()).sha256 != plain.sha256
 
 
 def test_where_the_ink_is_makes_a_difference(model):
-    moved = drawing().roll(24, dims=1)
+    moved = drawing().roll(24, dims=2)
     assert one(model, drawing()).sha256 != one(model, moved).sha256
     assert one(model, drawing()).sha256 == one(model, drawing()).sha256
 
@@ -52,8 +52,15 @@ def test_pictures_share_a_hint_and_differ_by_seed_as_if_alone(model):
     assert both[0].sha256 == one(model, drawing()).sha256 != both[1].sha256
 
 
+def test_each_picture_may_have_a_hint_of_its_own(model):
+    hints = torch.cat([drawing(), torch.zeros_like(drawing())])
+    drawn = pictures(model(hints, [PROMPT, PROMPT], seeds=[7, 7], steps=3))
+    alone = [one(model, hint[None]).sha256 for hint in hints]
+    assert [picture.sha256 for picture in drawn] == alone
+
+
 def test_guess_mode_follows_the_hint_further(model):
-    plain = values(one(model, torch.zeros(1, 64, 64), ""))
+    plain = values(one(model, torch.zeros(1, 1, 64, 64), ""))
     usual, guess = (values(one(model, drawing(), "", guess=g)) for g in (False, True))
     assert abs(guess - plain).mean() > abs(usual - plain).mean() > 0
 
@@ -70,11 +77,12 @@ def test_the_size_is_that_of_the_hint(model):
         (drawing(), {"strength": math.nan}, "strength is nan, not a number"),
         (drawing(), {"start": 0.7, "stop": 0.2}, "the start before the stop"),
         (drawing(), {"stop": "end"}, "stop is 'end', not a number"),
-        (drawing().expand(3, -1, -1), {}, "needs 1 planes and a square"),
-        (drawing()[:, :48], {}, "needs 1 planes and a square"),
+        (drawing().expand(-1, 3, -1, -1), {}, "needs 1 planes and a square"),
+        (drawing()[:, :, :48], {}, "needs 1 planes and a square"),
         (2 * drawing(), {}, "not from 0 to 1"),
         (drawing() * math.nan, {}, "not from 0 to 1"),
-        (torch.zeros(1, 72, 72), {}, "The size 72 is none"),
+        (torch.zeros(1, 1, 72, 72), {}, "The size 72 is none"),
+        (drawing().expand(3, -1, -1, -1), {}, "3 hints for 1 prompts"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(model, hint, options, words):

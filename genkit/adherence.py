@@ -33,7 +33,7 @@ from torch import Tensor
 from genkit import hub
 from genkit.data.hints import BLANK, edges, planes, rough, scribble
 from genkit.data.picturebook.canvas import PARTS
-from genkit.data.picturebook.scene import Scene
+from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import to_unit
 from genkit.fidelity import READER, Prompt, judged, load_reader, read, stacked
 from genkit.models.segmenter import Segmenter
@@ -46,8 +46,11 @@ __all__ = [
     "agreement",
     "drawing",
     "followed",
+    "ideal",
+    "lines",
     "overlap",
     "painting",
+    "parts",
     "regions",
 ]
 
@@ -175,11 +178,32 @@ def regions(pictures: Sequence[Image.Image], seeds: Sequence[int]) -> dict[str, 
     }
 
 
+@torch.no_grad()
+def parts(model: Segmenter, n: int, seed: int) -> tuple[float, dict[str, float]]:
+    """mIoU of what a segmenter sees in test pictures with their maps, and that of each part."""
+    seeds, device = SPLITS["test"][seed : seed + n], next(model.parameters()).device
+    seen: list[np.ndarray] = []
+    for first in range(0, n, BATCH):
+        pictures = [Scene.random(s).render(model.size) for s in seeds[first : first + BATCH]]
+        seen += list(model.parts(to_unit(stacked(pictures)).to(device)).cpu().numpy())
+    maps = [np.asarray(Scene.random(s).semantic_map(model.size)) for s in seeds]
+    found = overlap(seen, maps, len(PARTS))
+    right = float(np.mean([np.mean(one == other) for one, other in zip(seen, maps, strict=True)]))
+    each = {PARTS[k]: value for k, value in found.items()}
+    return float(np.mean(list(found.values()))), {"pixels": right} | each
+
+
 RULERS = {
     "sketch": (lambda seed: torch.from_numpy(drawing(seed) > 0)[None].float(), lines, "f1"),
     "map": (lambda seed: planes(painting(seed)), regions, "miou"),
 }
 """Of each kind of control: the hint of a scene, what is measured, and the name of the value."""
+
+
+def ideal(kind: str, asked: Sequence[Prompt]) -> dict[str, float]:
+    """What the scenes' own pictures reach by the same ruler."""
+    seeds = [prompt.seed for prompt in asked]
+    return RULERS[kind][1]([Scene.random(seed).render(SIZE) for seed in seeds], seeds)
 
 
 def followed(

@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache
 from json import dumps
 from pathlib import Path
 
@@ -214,8 +213,9 @@ def evaluate(
         json: Print one JSON object in the last line, for programs.
     """
     from genkit import evaluate as evaluation
+    from genkit.drawing import drawing
 
-    report = evaluation.evaluate(name, metric, n, seed, _drawing(name))
+    report = evaluation.evaluate(name, metric, n, seed, drawing(name))
     facts = report.json()
     print(dumps(facts) if json else "\n".join(f"{key}: {value}" for key, value in facts.items()))
 
@@ -232,10 +232,11 @@ def publish(
         json: Print one JSON object per measured number, for programs.
     """
     from genkit import publish as publication
+    from genkit.drawing import drawing
 
     out = out or Path("checkpoints") / recipe
     run = run or Path("runs") / recipe
-    for report in publication.publish(recipe, run, out, _drawing(str(out))):
+    for report in publication.publish(recipe, run, out, drawing(str(out))):
         value = "none" if report.value is None else f"{report.value:.4g}"
         print(dumps(report.json()) if json else f"{report.metric}: {value}")
     print(out, file=sys.stderr)
@@ -326,22 +327,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(kind + _sentence(error))
         return 2 if mistake else 1
     return 0
-
-
-def _drawing(name: str) -> Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]:
-    """How a text-to-image checkpoint draws prompts, at the defaults; loaded at the first call."""
-    from genkit.generate import Picture, TextToImage
-
-    model = cache(lambda: TextToImage.from_pretrained(name))
-
-    def draw(prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[Image.Image]:
-        for first in range(0, len(prompts), BATCH):
-            some = slice(first, first + BATCH)
-            for event in model()(list(prompts[some]), seeds=list(seeds[some])):
-                if isinstance(event, Picture):
-                    yield event.image
-
-    return draw
 
 
 def _processes(batch: int) -> str:

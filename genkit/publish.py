@@ -21,11 +21,13 @@ from genkit.fidelity import Draw
 from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
+from genkit.models.controlnet import Control
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
 from genkit.models.latent import LatentDiffusion
 from genkit.models.reader import Reader
+from genkit.models.segmenter import Segmenter
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
 from genkit.recipe import Recipe
@@ -46,6 +48,8 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
     Reader: ("labels",),
     TextEncoder: ("captions",),
     LatentDiffusion: ("prompt-fidelity", "prompt-fidelity-held-out"),
+    Control: ("adherence",),
+    Segmenter: ("parts",),
     NoisyClassifier: ("noisy-classes",),
     PixelDiffusion: ("frechet", "bound", "classes", "unconditional"),
 }

@@ -357,7 +357,7 @@ def test_no_level_expects_more_than_its_widest_prior():
     rung = tiny_hvae().rungs[0][0]
     torch.nn.init.constant_(rung.prior.bias, 100.0)
     with torch.no_grad():
-        wide = rung.expect(torch.randn(1, 16, 2, 2))
+        wide = rung.expect(torch.randn(1, 16, 2, 2).double())
     assert wide.std.max() == pytest.approx(math.exp(WIDEST))
 
 

@@ -12,7 +12,9 @@ equal. With the mean gradient M = U S Vᵀ of a matrix W with n outputs and m in
 U Vᵀ comes from five odd polynomials of M (Newton-Schulz, no decomposition), which leave singular
 values between 0.65 and 1.25; the factor gives the step the size of AdamW's, so that both share one
 rate. The kernel of a convolution is a matrix "outputs × all else". What is no map between features
-(biases, norms, embeddings, learned tokens) follows AdamW's rule in either case.
+(biases, norms, embeddings, learned tokens, the heads that answer with a distribution) follows
+AdamW's rule in either case. With Muon on their heads, too, a hierarchical VAE was after 300 steps
+at 4.1 bits a number instead of 3.7.
 
 References:
     Decoupled Weight Decay Regularization (Loshchilov and Hutter, 2019)
@@ -32,6 +34,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from genkit.nn.layers import Head
+
 __all__ = ["Muon", "adamw", "muon", "orthogonal"]
 
 
@@ -46,8 +50,12 @@ def adamw(net: nn.Module, betas: tuple[float, float], weight_decay: float) -> Ad
 
 
 def muon(net: nn.Module, betas: tuple[float, float], weight_decay: float) -> "Muon":
-    """Muon for the weights of linear maps and convolutions, Adam for what else is trained."""
-    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    """Muon for the weights of maps between features, Adam for what else is trained."""
+    layers = [
+        m
+        for m in net.modules()
+        if isinstance(m, nn.Linear | nn.Conv2d) and not isinstance(m, Head)
+    ]
     matrices = {id(layer.weight) for layer in layers}
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     return Muon(

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from genkit.nn.layers import Head
 from genkit.optimizer import Muon, adamw, muon, orthogonal
 
 
 def net() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Embedding(7, 6), nn.Linear(6, 8), nn.LayerNorm(8), nn.Conv2d(3, 5, 3)
-    return nn.ModuleList(layers)
+    return nn.ModuleList([*layers, Head(3, 5, 3)])
 
 
 def gradients(module: nn.Module, seed: int) -> None:

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from genkit.distributions import Gaussian, LogisticMixture
-from genkit.models.hvae import HVAE
+from genkit.models.hvae import HVAE, WIDEST
 from genkit.models.vae import VAE, Coded, Level, drawn, iwae, parts
 
 DIM, LATENT = 6, 2
@@ -352,6 +352,15 @@ def test_channels_of_a_network_fill_a_mixture():
     assert law.log_scale.min() >= -7 and law.couple.abs().max() <= 1
 
 
+def test_no_level_expects_more_than_its_widest_prior():
+    # A way down that is far from all that was ever learned must not run away.
+    rung = tiny_hvae().rungs[0][0]
+    torch.nn.init.constant_(rung.prior.bias, 100.0)
+    with torch.no_grad():
+        wide = rung.expect(torch.randn(1, 16, 2, 2).double())
+    assert wide.std.max() == pytest.approx(math.exp(WIDEST))
+
+
 def test_a_rung_weighs_prior_and_measurement_as_bayes_does():
     # Prior N(a, s²) times likelihood N(m; z, r²): the product, normalised on a fine grid.
     rung = tiny_hvae().rungs[0][0]
@@ -380,27 +389,3 @@ def test_a_level_of_which_the_prior_is_sure_costs_nothing():
     shapes = torch.randn(1, 16, 2, 2).double(), torch.randn(1, 16, 2, 2).double()
     q = rung.look(prior, *shapes, torch.randn(1, 3, 16, 16).double())
     assert q.kl(prior).max().item() < 1e-5
-
-
-def test_principal_components_give_the_picture_back():
-    # With as many components as a patch of 2² has numbers nothing is lost but the noise of z.
-    x = pictures(64)
-    model = HVAE((4, 3, 6), (1, 1, 2), (16, 16, 16), (1, 1, 1), mixture=2, size=16).double()
-    model.principal(x, error=0.01)
-    with torch.no_grad():
-        coded = model(x[:4], generators(4))
-    # The fresh decoder adds next to nothing to the linear picture.
-    assert (coded.picture.mean - x[:4]).abs().mean().item() < 0.05
-    last = torch.cat([level.posterior.mean for level in coded.levels[-2:]], dim=1)
-    again = model.linear(last)
-    torch.testing.assert_close(again, x[:4], atol=0.05, rtol=0)
-
-
-def test_principal_codes_are_white():
-    x = pictures(64)
-    model = HVAE((4, 3, 6), (1, 1, 2), (16, 16, 16), (1, 1, 1), mixture=2, size=16).double()
-    model.principal(x)
-    for rungs in model.rungs:
-        z = torch.cat([rung.code(x) for rung in rungs], dim=1).transpose(0, 1).flatten(1)
-        torch.testing.assert_close(z.mean(dim=1), torch.zeros(len(z)).double(), atol=1e-4, rtol=0)
-        torch.testing.assert_close(z.cov(), torch.eye(len(z)).double(), atol=1e-3, rtol=0)

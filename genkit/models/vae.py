@@ -42,7 +42,7 @@ from genkit.distributions import Distribution, Gaussian, LogisticMixture
 from genkit.model import Model
 from genkit.models.autoencoder import check_latents, check_picture
 from genkit.nn.convnet import Contract, Unpatchify, blocks
-from genkit.nn.layers import full
+from genkit.nn.layers import Head, full
 
 __all__ = [
     "VAE",
@@ -211,7 +211,7 @@ class VAE(Model):
         self.levels = (f"{size // 8}×{size // 8}",)
         half, quarter, eighth = widths
         self.encoder = Contract(widths, encoder)
-        self.posterior = nn.Sequential(nn.SiLU(), nn.Conv2d(eighth, 2 * channels, 3, padding=1))
+        self.posterior = nn.Sequential(nn.SiLU(), Head(eighth, 2 * channels, 3, padding=1))
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, eighth, 3, padding=1),
             *blocks(eighth, decoder[2]),
@@ -220,7 +220,7 @@ class VAE(Model):
             Unpatchify(quarter, half, 2),
             *blocks(half, decoder[0]),
             nn.SiLU(),
-            Unpatchify(half, 10 * mixture, 2, kernel=3),
+            Unpatchify(half, 10 * mixture, 2, kernel=3, layer=Head),
         )
 
     def forward(self, x: Float[Tensor, "B 3 H W"], rngs: Randomness = None) -> Coded:

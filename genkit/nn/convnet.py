@@ -64,12 +64,20 @@ class Unpatchify(nn.Module):
         patch: Side p of a patch in pixels.
         kernel: Side k of the convolution; 3 lets a patch see its neighbours, so that no seams
             appear between patches.
+        layer: What convolves: a `Head` where the patches are numbers of a distribution.
     """
 
-    def __init__(self, channels: int, out: int, patch: int, kernel: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        patch: int,
+        kernel: int = 1,
+        layer: type[nn.Conv2d] = nn.Conv2d,
+    ) -> None:
         super().__init__()
         self.patch = patch
-        self.conv = nn.Conv2d(channels, out * patch**2, kernel, padding=kernel // 2)
+        self.conv = layer(channels, out * patch**2, kernel, padding=kernel // 2)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D Hp Wp"]:
         return F.pixel_shuffle(self.conv(x), self.patch)

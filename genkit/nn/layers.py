@@ -3,6 +3,7 @@
     zeros(f)          f with all parameters 0, so that  x + f(…)  starts as the identity
     full(x)           x in float32 at least: statistics and probabilities are never bfloat16
     Modulate          y = x·(1 + scale(c)) + shift(c), starts as y = x
+    Head              a convolution whose outputs are numbers of a distribution, not features
 
 Conventions: pictures and feature maps are "B C H W" (channels_last in memory), sequences are
 "B N D".
@@ -20,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Modulate", "full", "zeros"]
+__all__ = ["Head", "Modulate", "full", "zeros"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -54,3 +55,11 @@ class Modulate(nn.Module):
     ) -> Float[Tensor, "B C H W"]:
         a, b = self.affine(c)[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(x + b, x, a)
+
+
+class Head(nn.Conv2d):
+    """A convolution that answers with means, logarithms of deviations and the like.
+
+    Every output has a scale of its own, so an optimiser should not treat the kernel as one matrix
+    (`genkit.optimizer.muon`).
+    """

@@ -320,7 +320,7 @@ class SketchToImage:
         planes = hint.to(self.drawer.runtime.device, torch.float32)
         planes = planes.expand(len(prompts), -1, -1, -1)
         controlled = Controlled(model.denoiser, self.control, strength, start, stop)
-        absent = {name: torch.zeros_like(planes) if guess else planes}
+        absent = {name: torch.zeros_like(planes[:1])} if guess else {}
         guided = self.drawer.guided(controlled, guidance, model.condition([negative]) | absent)
         cond = self.drawer.condition(prompts) | {name: planes}
         yield from self.drawer.draw(guided, cond, prompts, seeds, steps, sampler, size, begun)

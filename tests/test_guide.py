@@ -95,8 +95,8 @@ def test_samplers_take_it_for_a_denoiser(setting, sampler):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({}, "same names"),
-        ({"word": torch.zeros(1, 2, 4)}, "same names"),
+        ({}, "name at least one"),
+        ({"word": torch.zeros(1, 2, 4)}, "and no other"),
         ({"text": torch.zeros(1, 3, 4)}, "make them equal"),
         ({"text": torch.zeros(2, 2, 4)}, "make them equal"),
     ],

@@ -44,8 +44,9 @@ class Guided(Wrapper):
     Args:
         denoiser: What is guided.
         scale: Strength; 1 is none, above 1 exaggerates the condition, below 0 avoids it.
-        negative: The condition to move away from (the empty text, a negative prompt), with the
-            same names and shapes as the condition; a batch of 1 serves every picture.
+        negative: The condition to move away from (the empty text, a negative prompt), in shapes
+            as the condition; a batch of 1 serves every picture. What it does not name, a hint
+            say, is the same on both sides and is not exaggerated.
 
     Raises:
         ValueError: The scale is not finite, or the condition and the negative do not match.
@@ -84,12 +85,12 @@ class Guided(Wrapper):
 
     def _matched(self, cond: Condition, batch: int) -> Condition:
         """The negative condition with one row per picture, after checking that it fits `cond`."""
-        if cond.keys() != self.negative.keys():
+        if not self.negative or self.negative.keys() - cond.keys():
             raise ValueError(
                 f"the condition has {sorted(cond)}, the negative one {sorted(self.negative)}; "
-                "give both the same names"
+                "name at least one of the condition's in the negative, and no other"
             )
-        negative = {}
+        negative = dict(cond)
         for name, value in self.negative.items():
             if value.shape[1:] != cond[name].shape[1:] or len(value) not in (1, batch):
                 raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from genkit import hub
 from genkit.data.hints import edges, scribble
-from genkit.data.picturebook.book import cached, pictures, rendered
+from genkit.data.picturebook.book import cached, pictures
 from genkit.data.picturebook.scene import SPLITS, VERSION, Scene
 from genkit.data.picturebook.source import Captions, Hinted
 from genkit.models.controlnet import Control
@@ -24,7 +24,7 @@ from genkit.recipes.book128_latent import described
 
 __all__ = ["RECIPE", "base", "captioned", "copied"]
 
-SEEDS = SPLITS["train"][:40_000]
+SEEDS = SPLITS["train"][:20_000]
 EDGES = 0.25
 """Share of drawings that are made of edges."""
 
@@ -53,7 +53,7 @@ def contours() -> np.ndarray:
     name = f"edges-v{VERSION}-128-{SEEDS.start}-{SEEDS.stop}"
 
     def found() -> Iterator[np.ndarray]:
-        for picture in rendered(SEEDS, 128):
+        for picture in pictures(SEEDS, 128):
             yield edges(picture).astype(np.uint8) * 255
 
     return cached(name, (len(SEEDS), 128, 128), np.uint8, found)
@@ -75,7 +75,7 @@ RECIPE = Recipe(
     model=lambda: copied("sketch", 1),
     objective=lambda model: Controlling(model, base()),
     data=data,
-    steps=4000,
+    steps=2500,
     batch=32,
     lr=1e-3,
     optimizer=muon,

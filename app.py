@@ -22,7 +22,7 @@ def main() -> None:
     if spaces is not None and os.environ.get("SPACES_ZERO_GPU"):
         # A short request waits less: 8 pictures of 100 steps take seconds on such a GPU.
         studio = replace(studio, on_gpu=spaces.GPU(duration=30))
-        _ = studio.generator  # ZeroGPU wants the weights on cuda before the first request
+        studio.generator()  # ZeroGPU wants the weights on cuda before the first request
     launch(listen=hosted, studio=studio)
 
 

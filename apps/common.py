@@ -23,13 +23,14 @@ import gradio as gr
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from apps import Page
-from apps.settings import Refused
+from apps.settings import CAREFUL, Refused
 from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit import __version__
 from genkit.data.picturebook import Scene
-from genkit.generate import Picture, Preview
+from genkit.generate import Picture, Preview, SketchToImage
 from genkit.model import Model
 from genkit.pixels import exact
 from genkit.runtime import Runtime, detect, prepare
@@ -42,6 +43,7 @@ __all__ = [
     "WALL_CLOCK",
     "Generator",
     "Studio",
+    "Tracer",
     "embedded",
     "follow",
     "footer",
@@ -84,10 +86,33 @@ class Generator(Protocol):
         prompts: Sequence[str],
         negative: str = "",
         seeds: Sequence[int] = (0,),
-        steps: int = 20,
-        guidance: float = 3.0,
-        sampler: str = "dpm++2m",
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
         size: int = 128,
+    ) -> Iterator[Preview | Picture]: ...
+
+
+class Tracer(Protocol):
+    """The same model under a control, as `genkit.generate.SketchToImage`."""
+
+    name: str
+    sha256: str
+    drawer: Generator
+
+    def __call__(
+        self,
+        hint: Tensor,
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
+        strength: float = 1.0,
+        start: float = 0.0,
+        stop: float = 1.0,
+        guess: bool = False,
     ) -> Iterator[Preview | Picture]: ...
 
 
@@ -96,30 +121,37 @@ class Studio:
     """The models behind the pages; each is loaded when it is first used, once.
 
     Args:
-        load_generator: Loads the text-to-image model.
+        load_generator: Loads a text-to-image model, one of `MODELS`.
         load_reader: Loads the function that reads the scene of each picture.
         samplers: Names of the samplers, known without loading anything; the first is the default.
         size: Width and height of a picture in pixels.
         count: (model, text) -> (word pieces of the text, how many the model reads).
+        load_tracer: (model, name of a control) → the model under it.
         load_model: Loads a checkpoint by its name, in float32: what is measured of it must not
             depend on the number type that is fastest here.
         on_gpu: Wraps a heavy generator function (ZeroGPU lends a GPU to a function).
     """
 
-    load_generator: Callable[[], Generator]
+    load_generator: Callable[[str], Generator]
     load_reader: Callable[[], Callable[[Sequence[Image.Image]], Sequence[Scene]]]
     samplers: tuple[str, ...]
     size: int = 128
     count: Callable[[Any, str], tuple[int, int]] = lambda model, text: (0, 0)
+    load_tracer: Callable[[Any, str], Tracer] = SketchToImage.under
     load_model: Callable[[str], Model] = exact
     on_gpu: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
-    def generator(self) -> Generator:
-        """The text-to-image model."""
-        return self._once("generator", self.load_generator)
+    def generator(self, name: str = CAREFUL) -> Generator:
+        """A text-to-image model, one of `MODELS`."""
+        return self._once(name, lambda: self.load_generator(name))
+
+    def tracer(self, control: str, name: str = CAREFUL) -> Tracer:
+        """The same model under the control of this name."""
+        return self._once(
+            f"{name} under {control}", lambda: self.load_tracer(self.generator(name), control)
+        )
 
     def read(self, images: Sequence[Image.Image]) -> Sequence[Scene]:
         """The scene that the reader sees in each picture."""
@@ -131,11 +163,11 @@ class Studio:
 
     def pieces(self, text: str) -> tuple[int, int]:
         """Word pieces of a text, and how many the text-to-image model reads."""
-        return self.count(self.generator, text)
+        return self.count(self.generator(), text)
 
     def warm(self) -> None:
         """Loads both models and runs them once, so that the first visitor does not wait."""
-        pictures = self.generator(["a red house"], steps=2, sampler=self.samplers[0])
+        pictures = self.generator()(["a red house"], steps=2, sampler=self.samplers[0])
         last = [event for event in pictures if isinstance(event, Picture)]
         self.read([picture.image for picture in last])
 
@@ -148,7 +180,8 @@ class Studio:
 
 def embedded() -> Studio:
     """The studio of the checkpoints that the repository ships."""
-    from genkit.generate import SAMPLERS, TextToImage
+    from genkit.asked import SAMPLERS
+    from genkit.generate import TextToImage
 
     def count(model: TextToImage, text: str) -> tuple[int, int]:
         encoder = model.model.text_encoder

@@ -30,10 +30,10 @@ from torch import Tensor
 from apps.classes import MODELS, check_label
 from apps.forward import check_whole
 from apps.settings import LIMITS, Refused, argument, check_choice, shown
+from genkit.asked import SAMPLERS
 from genkit.diffusion.grid import Grid, Karras, LogSNR, Trailing, Uniform
 from genkit.diffusion.guide import Clipped
 from genkit.diffusion.sample import DPMPP2M, Heun, noise
-from genkit.generate import SAMPLERS
 from genkit.models.diffusion import PixelDiffusion
 
 __all__ = [

@@ -41,10 +41,11 @@ from apps.settings import (
     known,
 )
 from apps.text import LANGUAGES, Pair, both
+from genkit.asked import MAX_SEED
 from genkit.data.picturebook import Scene, parse
 from genkit.data.picturebook.ask import Ask
 from genkit.data.picturebook.caption import canonical
-from genkit.generate import MAX_SEED, Picture, Preview
+from genkit.generate import Picture, Preview
 
 __all__ = ["Desk", "paint"]
 
@@ -54,7 +55,7 @@ SURPRISES = range(210_000, 220_000)
 
 def paint(studio: Studio, settings: Settings, seeds: Sequence[int]) -> Iterator[Preview | Picture]:
     """The pictures of one request, step by step: the one function that needs the GPU."""
-    yield from studio.generator(
+    yield from studio.generator()(
         [settings.prompt] * len(seeds),
         negative=settings.negative_prompt,
         seeds=tuple(seeds),
@@ -259,7 +260,7 @@ class Desk:
         return tuple(sentences)
 
     def _manifest(self, work: Work, picture: Picture) -> receipt.Manifest:
-        generator, settings = self.studio.generator, asdict(work.settings)
+        generator, settings = self.studio.generator(), asdict(work.settings)
         del settings["randomize_seed"]
         return receipt.Manifest(
             **settings,

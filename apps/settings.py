@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.text import LANGUAGES, Pair, locale, say
-from genkit.generate import LIMITS as MODEL
-from genkit.generate import MAX_SEED
+from genkit.asked import LIMITS as MODEL
+from genkit.asked import MAX_SEED, Manner
 
 __all__ = [
+    "CAREFUL",
     "DEFAULTS",
+    "FAST",
     "LIMITS",
     "MAX_CHARACTERS",
     "MAX_SEED",
+    "MODELS",
     "NAMES",
     "SHORT",
     "Refused",
@@ -37,6 +40,13 @@ __all__ = [
     "known",
     "shown",
 ]
+
+CAREFUL, FAST = "book128_latent", "book128_fast"
+MODELS: Mapping[str, Manner] = {
+    CAREFUL: Manner(),
+    FAST: Manner(steps=4, guidance=1.0, sampler="euler"),
+}
+"""The text-to-image models, the default first, and how each draws best."""
 
 MAX_CHARACTERS = int(MODEL["characters"][1])
 """Longest prompt, in characters after NFC normalisation."""

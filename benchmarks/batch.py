@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import save
+from genkit.asked import SAMPLERS
 from genkit.diffusion.sample import noise
 from genkit.fidelity import prompts
-from genkit.generate import SAMPLERS, Picture, TextToImage
+from genkit.generate import Picture, TextToImage
 from genkit.runtime import detect
 
 NAME = "book128_latent"

@@ -20,10 +20,10 @@ from types import MappingProxyType
 import tyro
 
 from benchmarks import save
+from genkit.asked import SAMPLERS
 from genkit.diffusion.grid import Grid, Karras, LogSNR, Trailing, Uniform
 from genkit.diffusion.sample import Heun, Sampler
 from genkit.frechet import features, frechet_distance
-from genkit.generate import SAMPLERS
 from genkit.models.diffusion import PixelDiffusion
 from genkit.pixels import draw, exact, real, ruler
 
@@ -51,7 +51,7 @@ def main(
         name: Of the checkpoint, a class-conditional pixel model.
         n: Pictures for each distance.
         grid: Where the steps fall: logsnr, karras, trailing or uniform.
-        samplers: Names of `genkit.generate.SAMPLERS`; Euler's rule must be among them.
+        samplers: Names of `genkit.asked.SAMPLERS`; Euler's rule must be among them.
         budgets: Evaluations of the network, the last one decides.
     """
     if grid not in GRIDS or "euler" not in samplers or not set(samplers) <= set(SAMPLERS):

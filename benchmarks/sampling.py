@@ -17,10 +17,11 @@ import torch
 import tyro
 
 from benchmarks import save
+from genkit.asked import SAMPLERS
 from genkit.diffusion.guide import Guided
 from genkit.diffusion.sample import noise
 from genkit.fidelity import prompts
-from genkit.generate import SAMPLERS, TextToImage
+from genkit.generate import TextToImage
 
 NAME = "book128_latent"
 STEPS, SAMPLER, GUIDANCE, SIZE = 20, "dpm++2m", 3.0, 128  # the page's defaults

@@ -147,7 +147,8 @@ def sample(
         size: Width and height in pixels.
         out: The PNG file to write.
     """
-    from genkit.generate import MAX_SEED, Picture, TextToImage
+    from genkit.asked import MAX_SEED
+    from genkit.generate import Picture, TextToImage
     from genkit.sheet import sheet
 
     _within("n", n, 1, 256)

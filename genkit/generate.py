@@ -13,9 +13,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -23,58 +22,22 @@ from PIL import Image
 from torch import Tensor
 
 from genkit import hub
+from genkit.asked import SAMPLERS, Manner, check, check_number
 from genkit.data.picturebook.source import to_uint8
 from genkit.diffusion.denoise import Condition, Denoises
 from genkit.diffusion.guide import Apart, Guided
-from genkit.diffusion.multistep import DEIS, DPMPP2M, DPMPP2MSDE, DPMPP3M, IPNDM, UniPC
-from genkit.diffusion.sample import DDIM, DDPM, Euler, EulerAncestral, Heun
-from genkit.diffusion.trajectory import Sampler, noise
+from genkit.diffusion.trajectory import noise
 from genkit.models.controlnet import Control, Controlled
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.runtime import Runtime, detect, prepare
 
 __all__ = [
-    "LIMITS",
-    "MAX_SEED",
-    "SAMPLERS",
-    "SIZES",
     "Picture",
     "Preview",
     "SketchToImage",
     "TextToImage",
 ]
 
-SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
-    {
-        "dpm++2m": DPMPP2M(),
-        "dpm++3m": DPMPP3M(),
-        "dpm++2m-sde": DPMPP2MSDE(),
-        "unipc": UniPC(),
-        "deis": DEIS(),
-        "ipndm": IPNDM(),
-        "ddim": DDIM(),
-        "euler": Euler(),
-        "euler-ancestral": EulerAncestral(),
-        "heun": Heun(),
-        "ddpm": DDPM(),
-    }
-)
-"""The samplers that can be asked for by name; the first is the default."""
-
-MAX_SEED = 2**31 - 1
-SIZES = tuple(range(64, 257, 16))
-"""Sides of a picture in pixels; the checkpoints are trained at 128."""
-LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "steps": (1, 100),
-        "guidance": (0.0, 20.0),
-        "pictures": (1, 64),
-        "characters": (0, 1000),
-        "strength": (0.0, 1.5),
-        "start": (0.0, 1.0),
-        "stop": (0.0, 1.0),
-    }  # fmt: skip
-)
 PREVIEW_SECONDS = 0.12  # between previews: decoding each step would cost as much as the step
 
 
@@ -123,10 +86,17 @@ class TextToImage:
         model: The model.
         name: What it is called in receipts.
         runtime: Where and in which number type it runs; by default what fits this machine.
+        manner: How it draws unless it is told otherwise.
     """
 
-    def __init__(self, model: LatentDiffusion, name: str, runtime: Runtime | None = None) -> None:
-        self.name = name
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        name: str,
+        runtime: Runtime | None = None,
+        manner: Manner | None = None,
+    ) -> None:
+        self.name, self.manner = name, manner or Manner()
         self.sha256 = model.sha256
         self.runtime = runtime or detect()
         self.model = prepare(model, self.runtime)
@@ -138,9 +108,13 @@ class TextToImage:
         """Loads a checkpoint by name, folder or Hub id.
 
         Raises:
-            ValueError: If the checkpoint is missing, damaged, or makes no pictures from text.
+            ValueError: If the checkpoint is missing, damaged, or makes no pictures from text; of a
+                student, if its teacher is another one than when it was taught.
         """
         model = hub.load(name)
+        if isinstance(model, Student):
+            manner = Manner(model.steps, 1.0, "euler")  # guidance is built in
+            return cls(model.among(hub.load(model.teacher)), name, runtime, manner)
         if not isinstance(model, LatentDiffusion):
             family = type(model).__name__
             raise ValueError(
@@ -155,9 +129,9 @@ class TextToImage:
         prompts: Sequence[str],
         negative: str = "",
         seeds: Sequence[int] = (0,),
-        steps: int = 20,
-        guidance: float = 3.0,
-        sampler: str = "dpm++2m",
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
         size: int = 128,
     ) -> Iterator[Preview | Picture]:
         """Draws one picture for each prompt.
@@ -166,20 +140,26 @@ class TextToImage:
             prompts: What to draw, in English or Vietnamese.
             negative: What to avoid; empty for nothing.
             seeds: One a prompt.
-            steps: Steps of the sampler, 1 to 100.
-            guidance: Strength of guidance, 0 to 20; 1 is none.
-            sampler: A name of `SAMPLERS`.
+            steps, guidance, sampler: See `Manner`; None is as this model draws best.
             size: Side in pixels, one of `SIZES`; the checkpoints are trained at 128.
 
         Raises:
             ValueError, TypeError: If an argument is out of range or of the wrong type.
             FloatingPointError: If the model makes a picture that is not finite.
         """
-        _check(prompts, negative, seeds, steps, guidance, sampler, size)
-        begun = time.monotonic()
-        guided = self.guided(self.model.denoiser, guidance, self.model.condition([negative]))
-        yield from self.draw(
-            guided, self.condition(prompts), prompts, seeds, steps, sampler, size, begun
+        manner = self.asked(steps, guidance, sampler)
+        check(prompts, negative, seeds, manner, size)
+        begun, empty = time.monotonic(), self.model.condition([negative])
+        guided = self.guided(self.model.denoiser, manner.guidance, empty)
+        yield from self.draw(guided, self.condition(prompts), prompts, seeds, manner, size, begun)
+
+    def asked(self, steps: int | None, guidance: float | None, sampler: str | None) -> Manner:
+        """These, and where one is None this model's own."""
+        own = self.manner
+        return Manner(
+            own.steps if steps is None else steps,
+            own.guidance if guidance is None else guidance,
+            own.sampler if sampler is None else sampler,
         )
 
     def draw(
@@ -188,16 +168,15 @@ class TextToImage:
         cond: Condition,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        steps: int,
-        sampler: str,
+        manner: Manner,
         size: int,
         begun: float,
     ) -> Iterator[Preview | Picture]:
         """The pictures of a denoiser of the latents, from arguments that were checked."""
-        shape = self.model.latent_shape(size, size)
+        shape, steps = self.model.latent_shape(size, size), manner.steps
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
         start = noise(rngs, shape, device=self.runtime.device)
-        states = SAMPLERS[sampler].trajectory(denoiser, start, steps, cond, rngs)
+        states = SAMPLERS[manner.sampler].trajectory(denoiser, start, steps, cond, rngs)
         shown = -math.inf
         for state in states:
             if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps:
@@ -269,13 +248,22 @@ class SketchToImage:
         Raises:
             ValueError: If one of the two is missing, damaged, or of another family.
         """
+        return cls.under(TextToImage.from_pretrained(base, runtime), name)
+
+    @classmethod
+    def under(cls, drawer: TextToImage, name: str) -> "SketchToImage":
+        """A model that is loaded already, under the control of this name, folder or Hub id.
+
+        Raises:
+            ValueError: If the control is missing, damaged, or of another family.
+        """
         control = hub.load(name)
         if not isinstance(control, Control):
             raise ValueError(
                 f"{name} is a checkpoint of {type(control).__name__}, which follows no hint: "
                 "choose a control, such as book128_sketch."
             )
-        return cls(TextToImage.from_pretrained(base, runtime), control, name)
+        return cls(drawer, control, name)
 
     @torch.inference_mode()
     def __call__(
@@ -284,9 +272,9 @@ class SketchToImage:
         prompts: Sequence[str],
         negative: str = "",
         seeds: Sequence[int] = (0,),
-        steps: int = 20,
-        guidance: float = 3.0,
-        sampler: str = "dpm++2m",
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
         strength: float = 1.0,
         start: float = 0.0,
         stop: float = 1.0,
@@ -301,9 +289,7 @@ class SketchToImage:
             prompts: What to draw, in English or Vietnamese; may be empty texts.
             negative: What to avoid; empty for nothing.
             seeds: One a prompt.
-            steps: Steps of the sampler, 1 to 100.
-            guidance: Strength of guidance, 0 to 20; 1 is none.
-            sampler: A name of `SAMPLERS`.
+            steps, guidance, sampler: See `Manner`; None is as this model draws best.
             strength: Of the control, 0 to 1.5; 1 is as it was trained.
             start, stop: From which to which share of the way the control acts.
             guess: Whether guidance exaggerates the hint as well as the words; for no words.
@@ -313,17 +299,19 @@ class SketchToImage:
             FloatingPointError: If the model makes a picture that is not finite.
         """
         size = self._check_hint(hint, len(prompts))
-        _check(prompts, negative, seeds, steps, guidance, sampler, size)
+        manner = self.drawer.asked(steps, guidance, sampler)
+        check(prompts, negative, seeds, manner, size)
         for what, value in (("strength", strength), ("start", start), ("stop", stop)):
-            _check_number(what, value)
+            check_number(what, value)
         begun, model, name = time.monotonic(), self.drawer.model, self.control.name
         planes = hint.to(self.drawer.runtime.device, torch.float32)
         planes = planes.expand(len(prompts), -1, -1, -1)
         controlled = Controlled(model.denoiser, self.control, strength, start, stop)
         absent = {name: torch.zeros_like(planes[:1])} if guess else {}
-        guided = self.drawer.guided(controlled, guidance, model.condition([negative]) | absent)
+        empty = model.condition([negative]) | absent
+        guided = self.drawer.guided(controlled, manner.guidance, empty)
         cond = self.drawer.condition(prompts) | {name: planes}
-        yield from self.drawer.draw(guided, cond, prompts, seeds, steps, sampler, size, begun)
+        yield from self.drawer.draw(guided, cond, prompts, seeds, manner, size, begun)
 
     def _check_hint(self, hint: Float[Tensor, "N K H W"], count: int) -> int:
         """The side of the picture."""
@@ -338,59 +326,3 @@ class SketchToImage:
         if not bool(((hint >= 0) & (hint <= 1)).all()):
             raise ValueError("The hint holds a number that is not from 0 to 1: give ink.")
         return height
-
-
-def _check(
-    prompts: Sequence[str],
-    negative: str,
-    seeds: Sequence[int],
-    steps: int,
-    guidance: float,
-    sampler: str,
-    size: int,
-) -> None:
-    for name, value in (("prompts", prompts), ("seeds", seeds)):
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise TypeError(f"{name} is {value!r:.60}: give a list.")
-    _within("The number of prompts", len(prompts), "pictures")
-    if len(seeds) != len(prompts):
-        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one each.")
-    for text in (*prompts, negative):
-        _check_text(text)
-    for seed in seeds:
-        if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"The seed {seed!r:.60} is not a whole number from 0 to {MAX_SEED}.")
-    if type(steps) is not int:
-        raise TypeError(f"steps is {steps!r:.60}, not a whole number.")
-    _within("steps", steps, "steps")
-    _check_number("guidance", guidance)
-    if type(sampler) is not str or sampler not in SAMPLERS:
-        known = ", ".join(SAMPLERS)
-        raise ValueError(f"The sampler {sampler!r:.60} is unknown: choose {known}.")
-    if type(size) is not int or size not in SIZES:
-        raise ValueError(f"The size {size!r:.60} is none: use a multiple of 16 from 64 to 256.")
-
-
-def _check_number(what: str, value: float) -> None:
-    if type(value) not in (int, float) or value != value:
-        raise TypeError(f"{what} is {value!r:.60}, not a number.")
-    _within(what, value, what)
-
-
-def _check_text(text: str) -> None:
-    if type(text) is not str:
-        raise TypeError(f"A prompt is {text!r:.60}, not a text.")
-    _within("The length of a prompt", len(text), "characters")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"The prompt {ascii(text[:40])} holds half a character (a lone surrogate): type it "
-            "again."
-        ) from error
-
-
-def _within(what: str, value: float, limit: str) -> None:
-    low, high = LIMITS[limit]
-    if not low <= value <= high:
-        raise ValueError(f"{what} is {value!r:.60}: it must be from {low:g} to {high:g}.")

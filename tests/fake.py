@@ -84,7 +84,7 @@ def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -
     def read(images: Sequence[Image.Image]) -> Sequence[Scene]:
         return [(scenes or [Scene.random(7)])[i % len(scenes or [0])] for i in range(len(images))]
 
-    return Studio(lambda: model, lambda: read, SAMPLERS, load_model=tiny_model)
+    return Studio(lambda name: model, lambda: read, SAMPLERS, load_model=tiny_model)
 
 
 class _Blocks(Model):

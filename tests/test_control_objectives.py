@@ -17,6 +17,7 @@ from genkit.diffusion.multistep import DPMPP2M
 from genkit.diffusion.sample import Euler
 from genkit.diffusion.schedule import Cosine
 from genkit.models.controlnet import Control, Controlled
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.models.segmenter import Segmenter
 from genkit.objectives import Controlling, Segmentation, Straightening
 
@@ -88,9 +89,14 @@ def test_a_segmenter_minimises_the_entropy_of_every_pixel(tmp_path, monkeypatch)
     assert torch.equal(sure, batch["map"].long())
 
 
+def pupil(teacher: LatentDiffusion) -> Student:
+    """A student of two windows that knows what its teacher knows."""
+    return Student(copy.deepcopy(teacher.denoiser), "book128_latent", teacher.sha256 or "", 2)
+
+
 def test_straight_lines_end_where_the_teacher_arrives():
     teacher = latent_diffusion(randomised=True)
-    objective = Straightening(copy.deepcopy(teacher), teacher, windows=2, guidance=2.0, steps=3)
+    objective = Straightening(pupil(teacher), teacher, guidance=2.0, steps=3)
     schedule, z0 = teacher.denoiser.schedule, torch.randn(3, 4, SIDE, SIDE)
     with torch.no_grad():
         text = teacher.text_encoder(teacher.text_encoder.encode(list(TEXTS[:3])))
@@ -125,19 +131,33 @@ def test_a_student_that_says_the_velocity_crosses_a_window_in_one_step():
 
 def test_only_the_students_denoiser_learns_from_the_teacher():
     teacher = latent_diffusion(randomised=True)
-    model = copy.deepcopy(teacher)
-    objective = Straightening(model, teacher, windows=2, steps=1)
+    model = pupil(teacher)
+    objective = Straightening(model, teacher, steps=1)
     loss = only(objective(hinted(teacher)))
     loss.total.backward()
     assert all(p.grad is not None for p in model.denoiser.parameters())
     assert all(p.grad is None for p in teacher.parameters())
-    assert all(p.grad is None for p in model.text_encoder.parameters())
     for part, words in (
         ({"parametrization": V()}, "teacher has V instead of Flow"),
         ({"schedule": Cosine()}, "teacher has Cosine instead of Rectified"),
     ):
         with pytest.raises(TypeError, match=words):
             Straightening(model, latent_diffusion(**part))
+
+
+def test_a_student_takes_its_teachers_place_but_no_other_ones():
+    teacher = latent_diffusion(randomised=True)
+    teacher.sha256 = "ab" * 32
+    student = pupil(teacher)
+    student.sha256 = "cd" * 32
+    model = student.among(teacher)
+    assert model.denoiser is student.denoiser and model.sha256 == student.sha256
+    assert model.autoencoder is teacher.autoencoder and not model.training
+    teacher.sha256 = "ef" * 32
+    with pytest.raises(ValueError, match="taught by book128_latent abab.*has the hash efef"):
+        student.among(teacher)
+    with pytest.raises(ValueError, match="has the hash none"):
+        student.among(Segmenter((16, 16, 16), (0, 0, 0), size=32))
 
 
 def test_the_copy_may_be_shallower_than_the_base():

@@ -235,16 +235,18 @@ def test_listening_without_a_login_warns(monkeypatch, capsys) -> None:
 
 
 def test_both_models_are_loaded_once_whoever_asks_first() -> None:
-    loads: list[int] = []
+    loads: list[str] = []
     studio = Studio(
-        lambda: loads.append(1) or time.sleep(0.05) or FakeTextToImage(), lambda: None, SAMPLERS
+        lambda name: loads.append(name) or time.sleep(0.05) or FakeTextToImage(),
+        lambda: None,
+        SAMPLERS,
     )
-    threads = [threading.Thread(target=lambda: studio.generator) for _ in range(8)]
+    threads = [threading.Thread(target=studio.generator) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert loads == [1]
+    assert loads == ["book128_latent"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,9 +10,10 @@ from jaxtyping import config
 from torch import nn
 
 from genkit import generate
+from genkit.asked import LIMITS, MAX_SEED, SAMPLERS, SIZES, Manner
 from genkit.diffusion.denoise import Denoiser, Flow
 from genkit.diffusion.schedule import Rectified
-from genkit.generate import LIMITS, MAX_SEED, SAMPLERS, SIZES, Picture, Preview, TextToImage
+from genkit.generate import Picture, Preview, TextToImage
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.latent import LatentDiffusion
 from genkit.models.text import TextEncoder, train_vocabulary
@@ -288,7 +289,6 @@ REFUSED = [
     ({"steps": NAN}, "steps is nan"),
     ({"steps": True}, "steps is True"),
     ({"steps": "20"}, "steps is '20'"),
-    ({"steps": None}, "steps is None"),
     ({"guidance": NAN}, "guidance is nan"),
     ({"guidance": float("inf")}, "guidance is inf"),
     ({"guidance": -0.5}, "guidance is -0.5: .* 0 to 20"),
@@ -298,7 +298,6 @@ REFUSED = [
     ({"guidance": "3"}, "guidance is '3'"),
     ({"sampler": "magic"}, "sampler 'magic' .*dpm\\+\\+2m, .*ddim, euler, .*heun, ddpm"),
     ({"sampler": ""}, "sampler '' "),
-    ({"sampler": None}, "sampler None "),
     ({"size": 0}, "size 0 .*16 from 64 to 256"),
     ({"size": 120}, "size 120 "),
     ({"size": 512}, "size 512 "),
@@ -386,3 +385,12 @@ def test_a_text_with_more_word_pieces_than_are_read_is_refused_in_a_sentence(mod
     with pytest.raises(ValueError, match="'qzx qzx .* has 99 word pieces, at most 96.*shorten it"):
         one(model, **{where: long})
     assert one(model, **{where: "qzx " * 32}).nfe == 6
+
+
+def test_what_is_not_told_is_as_the_model_draws_best(model):
+    quick = TextToImage(model.model, "quick", FLOAT32, Manner(4, 1.0, "euler"))
+    same = one(model, steps=4, guidance=1.0, sampler="euler")
+    assert (picture := next(e for e in quick(["a red house"]) if isinstance(e, Picture))).nfe == 4
+    again = next(e for e in model(["a red house"], steps=4, guidance=1.0, sampler="euler")
+                 if isinstance(e, Picture))  # fmt: skip
+    assert picture.sha256 == again.sha256 and same.steps == picture.steps == 4

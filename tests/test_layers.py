@@ -44,7 +44,7 @@ genkit.families genkit.probes genkit.spaces
 genkit.fidelity genkit.adherence genkit.evaluate
 genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
-genkit.generate genkit.drawing
+genkit.asked genkit.generate genkit.drawing
 
 genkit.recipes genkit.doctor genkit.cli genkit.__main__
 """.split()

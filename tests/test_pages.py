@@ -244,12 +244,12 @@ def test_a_model_that_fails_is_a_sentence_and_the_next_request_works(error, word
 
     class Failing:
         def __getattr__(self, name):
-            return getattr(studio.generator, name)
+            return getattr(studio.generator(), name)
 
         def __call__(self, *arguments, **named):
             if failures:
                 raise failures.pop()
-            return studio.generator(*arguments, **named)
+            return studio.generator()(*arguments, **named)
 
     here = Desk(fake_studio(Failing()))
     with pytest.raises(gr.Error, match=word):

@@ -20,11 +20,11 @@ from apps import race as module
 from apps.contest import FLOOR, GRIDS, THEORY, Result, checked, order, run
 from apps.figure import Across, Curve, Frame, chart
 from apps.race import EVALUATIONS, Race
+from genkit.asked import SAMPLERS
 from genkit.diffusion.guide import Clipped
 from genkit.diffusion.sample import DPMPP2M, noise
 from genkit.diffusion.schedule import LinearBeta
 from genkit.distributions import Dirac
-from genkit.generate import SAMPLERS
 
 SMALL = {"samplers": ["euler", "heun", "unipc"], "evaluations": [2, 4, 5]}
 

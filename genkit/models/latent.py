@@ -27,7 +27,7 @@ from genkit.model import Model
 from genkit.models.autoencoder import Autoencoder
 from genkit.models.text import TextEncoder
 
-__all__ = ["LatentDiffusion"]
+__all__ = ["LatentDiffusion", "Student"]
 
 
 class LatentDiffusion(Model):
@@ -88,3 +88,38 @@ class LatentDiffusion(Model):
             )
         channels = len(self.autoencoder.shift)
         return channels, height // self.autoencoder.factor, width // self.autoencoder.factor
+
+
+class Student(Model):
+    """A denoiser that was taught to go its teacher's guided way in a few steps.
+
+    It takes the place of the denoiser of its teacher, whose autoencoder and text encoder it needs;
+    a checkpoint holds the denoiser alone.
+
+    Args:
+        denoiser: Of the teacher's latents.
+        teacher: Name of the teacher's checkpoint.
+        sha256: The teacher's fingerprint.
+        steps: Of Euler's rule, without guidance, that suffice.
+    """
+
+    def __init__(self, denoiser: Denoiser, teacher: str, sha256: str, steps: int) -> None:
+        super().__init__()
+        self.denoiser, self.teacher, self.steps = denoiser, teacher, steps
+        self.teacher_sha256 = sha256
+
+    def among(self, teacher: Model) -> LatentDiffusion:
+        """The teacher with this denoiser; it has the student's fingerprint.
+
+        Raises:
+            ValueError: If it is not the model that taught.
+        """
+        if not isinstance(teacher, LatentDiffusion) or teacher.sha256 != self.teacher_sha256:
+            raise ValueError(
+                f"This student was taught by {self.teacher} {self.teacher_sha256[:12]}…, and the "
+                f"checkpoint of that name has the hash {(teacher.sha256 or 'none')[:12]}…: fetch "
+                "the teacher's again, or train the student anew."
+            )
+        model = LatentDiffusion(teacher.autoencoder, teacher.text_encoder, self.denoiser)
+        model.sha256 = self.sha256
+        return model.eval()

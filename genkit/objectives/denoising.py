@@ -18,7 +18,7 @@ from genkit.distributions import Gaussian
 from genkit.models.classifier import class_of
 from genkit.models.controlnet import Control, Controlled
 from genkit.models.diffusion import PixelDiffusion
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.objectives.base import Batch, Loss, drawn_times, steps_of
 from genkit.objectives.recognition import label_losses
 
@@ -105,10 +105,9 @@ class Straightening:
     `grid.Uniform`; K pictures of a batch, or any multiple, share them evenly.
 
     Args:
-        model: The student, which begins as the teacher; only its denoiser is trained.
+        model: The student, which begins as the teacher; its steps are K.
         teacher: A trained model whose F is a velocity on a rectified schedule; frozen here, and
             moved to where the student is.
-        windows: K.
         guidance: Of the teacher.
         steps: Of the teacher in a window.
 
@@ -122,9 +121,8 @@ class Straightening:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        model: Student,
         teacher: LatentDiffusion,
-        windows: int = 4,
         guidance: float = 3.0,
         steps: int = 3,
     ) -> None:
@@ -136,9 +134,9 @@ class Straightening:
                     f"teacher has {type(part).__name__} instead of {kind.__name__}"
                 )
         device = next(model.denoiser.parameters()).device
-        self.model, self.windows, self.guidance, self.steps = model, windows, guidance, steps
+        self.model, self.windows, self.guidance, self.steps = model, model.steps, guidance, steps
         self.teacher = teacher.requires_grad_(False).eval().to(device)
-        self.players = {"model": model.denoiser}
+        self.players = {"model": model}
 
     def __call__(self, batch: Batch) -> Iterator[Loss]:
         z0 = batch["latent"].float()

@@ -5,11 +5,9 @@ where the teacher arrives by three steps of two evaluations. Guidance of strengt
 built in, and a step costs one evaluation.
 """
 
-from copy import deepcopy
-
 from genkit import hub
 from genkit.data.picturebook.source import Captions, Latents
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import Student
 from genkit.objectives import Straightening
 from genkit.optimizer import muon
 from genkit.recipe import Recipe
@@ -19,9 +17,11 @@ from genkit.recipes.book128_sketch import SEEDS, base
 __all__ = ["RECIPE"]
 
 
-def objective(model: LatentDiffusion) -> Straightening:
+def model() -> Student:
     """The student begins as the teacher."""
-    return Straightening(model, base())
+    teacher = base()
+    assert teacher.sha256 is not None
+    return Student(teacher.denoiser, "book128_latent", teacher.sha256, steps=4)
 
 
 def data() -> Latents:
@@ -32,8 +32,8 @@ def data() -> Latents:
 
 RECIPE = Recipe(
     name="book128_fast",
-    model=lambda: deepcopy(base()),
-    objective=objective,
+    model=model,
+    objective=lambda student: Straightening(student, base()),
     data=data,
     steps=1500,
     batch=32,

@@ -52,6 +52,7 @@ class Page:
 PAGES = (
     Page("home", ""),
     Page("prompt", "prompt"),
+    Page("sketch", "sketch"),
     Page("noise", "noise"),
     Page("compare", "compare"),
     Page("latents", "latents"),

@@ -28,7 +28,17 @@ from PIL import Image, PngImagePlugin
 
 from apps.settings import MAX_SEED, Refused, Settings
 
-__all__ = ["Difference", "Manifest", "Receipt", "changes", "compare", "encode", "pixels", "read"]
+__all__ = [
+    "Difference",
+    "Manifest",
+    "Receipt",
+    "TracedManifest",
+    "changes",
+    "compare",
+    "encode",
+    "pixels",
+    "read",
+]
 
 FORMAT = 1
 MAX_BYTES = 8 * 1024 * 1024
@@ -77,6 +87,10 @@ class Manifest:
         """The text of the chunk `genkit`, in ASCII."""
         return json.dumps({"format": FORMAT} | asdict(self))
 
+    def extra(self) -> str:
+        """What the chunk `parameters` says beyond the usual fields."""
+        return ""
+
     def parameters(self) -> str:
         """The text of the chunk `parameters`."""
         lines = [self.prompt]
@@ -86,9 +100,33 @@ class Manifest:
             f"Steps: {self.num_inference_steps}, Sampler: {self.sampler}, "
             f"CFG scale: {self.guidance_scale:g}, Seed: {self.image_seed}, "
             f"Size: {self.size}x{self.size}, Model hash: {self.model_sha256[:10]}, "
-            f"Model: {self.model}, Version: genkit {self.versions.get('genkit', '')}"
+            f"Model: {self.model}, {self.extra()}Version: genkit {self.versions.get('genkit', '')}"
         )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class TracedManifest(Manifest):
+    """How a picture was made that follows a drawing.
+
+    Args:
+        kind: Of the drawing, "sketch" or "map".
+        drawing: The drawing itself (`ink.Drawing.file`).
+        strength, start, stop, guess: How it was followed.
+        control, control_sha256: The checkpoint of what follows.
+    """
+
+    kind: str
+    drawing: str
+    strength: float
+    start: float
+    stop: float
+    guess: bool
+    control: str
+    control_sha256: str
+
+    def extra(self) -> str:
+        return f"Control: {self.control}, Control strength: {self.strength:g}, "
 
 
 @dataclass(frozen=True)
@@ -157,12 +195,19 @@ def changes(old: Manifest, new: Manifest) -> tuple[tuple[str, str, str], ...]:
     """What differs between two makings: (what, then, now), the reasons for another picture."""
     pairs = {
         "model": (f"{old.model} {old.model_sha256[:10]}", f"{new.model} {new.model_sha256[:10]}"),
+        "control": (_control(old), _control(new)),
         "dtype": (old.dtype, new.dtype),
         "device": (old.device, new.device),
     }
     for name in sorted({*old.versions, *new.versions}):
         pairs[name] = (old.versions.get(name, "?"), new.versions.get(name, "?"))
     return tuple((name, a, b) for name, (a, b) in pairs.items() if a != b)
+
+
+def _control(manifest: Manifest) -> str:
+    if not isinstance(manifest, TracedManifest):
+        return ""
+    return f"{manifest.control} {manifest.control_sha256[:10]}"
 
 
 def _open(path: Path) -> tuple[Image.Image, dict[str, str]]:
@@ -203,8 +248,10 @@ def _manifest(text: str) -> Manifest:
             raise ValueError("versions")
         if not all(_short(text, 100) for text in (*versions, *versions.values())):
             raise ValueError("versions")
-        manifest = Manifest(**values)
-        for name in ("model", "model_sha256", "dtype", "device", "pixels_sha256"):
+        traced = "control" in values
+        manifest = (TracedManifest if traced else Manifest)(**values)
+        texts = ("model", "model_sha256", "dtype", "device", "pixels_sha256")
+        for name in (*texts, *(("kind", "control", "control_sha256") if traced else ())):
             if not _short(values[name], 200):
                 raise ValueError(name)
         for name in ("index", "image_seed", "size"):

@@ -62,11 +62,12 @@ def wire(
     inputs: Sequence[Any],
     pair: tuple[gr.Button, gr.Button],
     places: tuple[gr.HTML, gr.HTML],
+    js: str | None = None,
 ) -> None:
     """Run calls the generator, whose values are (status, answer); Stop ends it within a step.
 
     The buttons come back when the run has ended, which after Stop is when the server says so: a
-    Run before that would be ended with it.
+    Run before that would be ended with it. `js` may put values of the browser among the inputs.
     """
     (run, stop), (status, answer) = pair, places
     private = {"api_visibility": "private"}
@@ -81,7 +82,7 @@ def wire(
     hear = f"genkit.{name}?.begin?.(); {halted} = false;"
     begin = f"() => {{ {hear} return [...({BUSY})(), {queued}, '']; }}"
     working = run.click(js=begin, **told | {"outputs": [run, stop, status, answer]}).then(
-        function, inputs, [status, answer], preprocess=False, show_progress="hidden",
+        function, inputs, [status, answer], preprocess=False, show_progress="hidden", js=js,
         **private, **HEAVY,
     )  # fmt: skip
     idle = f"(() => {{ genkit.{name}?.end?.(); return ({IDLE})(); }})"

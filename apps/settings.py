@@ -32,6 +32,7 @@ __all__ = [
     "argument",
     "check",
     "check_choice",
+    "check_flag",
     "check_language",
     "check_pieces",
     "check_size",
@@ -122,7 +123,7 @@ def check(values: Mapping[str, Any], samplers: Sequence[str]) -> Settings:
         negative_prompt=check_text("negative_prompt", values["negative_prompt"]),
         n=_whole("n", values["n"]),
         seed=_whole("seed", values["seed"]),
-        randomize_seed=_flag("randomize_seed", values["randomize_seed"]),
+        randomize_seed=check_flag("randomize_seed", values["randomize_seed"]),
         guidance_scale=_real("guidance_scale", values["guidance_scale"]),
         num_inference_steps=_whole("num_inference_steps", values["num_inference_steps"]),
         sampler=check_choice("sampler", values["sampler"], samplers),
@@ -233,7 +234,8 @@ def _number(name: str, value: Any) -> int | float:
     return value
 
 
-def _flag(name: str, value: Any) -> bool:
+def check_flag(name: str, value: Any) -> bool:
+    """True or false, and nothing that only looks like it."""
     if not isinstance(value, bool):
         raise Refused("error.flag", name=argument(name), value=shown(value))
     return value

@@ -11,6 +11,8 @@ import binascii
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,23 @@ from PIL import Image, ImageOps
 
 from apps.settings import Refused
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "decode", "from_base64", "from_file"]
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "decode",
+    "from_base64",
+    "from_file",
+    "layer",
+    "unpacked",
+]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_BYTES = 8 * 1024 * 1024
 MAX_PIXELS = 16_000_000
 """A photograph of a telephone has 12 million."""
+LAYER = 2048
+"""Largest side of a drawing in pixels; of a larger one each pixel is the mean of some."""
 MAX_RATIO = 20
 """How many times longer than wide: of a thinner strip the middle square shows nothing."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself refuses a bomb of twice as many
@@ -53,15 +66,23 @@ def from_base64(text: Any, size: int) -> Image.Image:
     Raises:
         Refused: It is no base64, or as `decode`.
     """
+    return decode(unpacked(text), size)
+
+
+def unpacked(text: Any) -> bytes:
+    """The bytes of a file in base64, with or without `data:…,` before it.
+
+    Raises:
+        Refused: It is no base64, or too long.
+    """
     if not isinstance(text, str):
         raise Refused("upload.base64")
     if len(text) > 1.4 * MAX_BYTES:
         raise Refused("upload.bytes", value=len(text) * 3 // 4, limit=MAX_BYTES)
     try:
-        data = base64.b64decode(text.partition(",")[2] or text, validate=True)
+        return base64.b64decode(text.partition(",")[2] or text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refused("upload.base64") from error
-    return decode(data, size)
 
 
 def decode(data: bytes, size: int) -> Image.Image:
@@ -70,13 +91,35 @@ def decode(data: bytes, size: int) -> Image.Image:
     Raises:
         Refused: Too long, no picture of `FORMATS`, too many pixels, too thin, or damaged.
     """
+    with _opened(data) as image:
+        image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded smaller where it can be
+        return ImageOps.fit(_rgb(image), (size, size), Image.Resampling.LANCZOS)
+
+
+def layer(data: bytes) -> np.ndarray:
+    """A drawing of any size, "H W 4", RGBA with its transparency, at most `LAYER` wide or high.
+
+    Raises:
+        Refused: As `decode`.
+    """
+    with _opened(data) as image:
+        image.seek(0)
+        image = ImageOps.exif_transpose(image)
+        deep = image.mode.startswith("I") or image.mode == "F"
+        image = (_deep(image) if deep else image).convert("RGBA")
+        image.thumbnail((LAYER, LAYER), Image.Resampling.BOX)
+        return np.asarray(image)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture file, checked before it is decoded; whatever breaks in it is one refusal."""
     if len(data) > MAX_BYTES:
         raise Refused("upload.bytes", value=len(data), limit=MAX_BYTES)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image.width, image.height)
-            image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded smaller where it can be
-            return ImageOps.fit(_rgb(image), (size, size), Image.Resampling.LANCZOS)
+            yield image
     except Refused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -14,12 +14,13 @@ y up, its height about 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from PIL import Image, ImageDraw
 
-__all__ = ["PARTS", "Colour", "Page", "Pen", "Point", "Shape", "ellipse", "mix", "shade"]
+__all__ = ["PAINTS", "PARTS", "Colour", "Page", "Pen", "Point", "Shape", "ellipse", "mix", "shade"]
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -30,6 +31,36 @@ PARTS = (
     "flower", "mushroom", "snowman", "boat", "whale",
 )  # fmt: skip
 """Classes of the semantic map; the index is the pixel value."""
+
+PAINTS: Mapping[str, Colour] = MappingProxyType(
+    {
+        "sky": (150, 202, 240),
+        "light": (255, 240, 150),
+        "cloud": (236, 240, 245),
+        "rainbow": (230, 120, 200),
+        "balloon": (228, 87, 86),
+        "mountain": (128, 120, 138),
+        "meadow": (126, 186, 92),
+        "desert": (228, 192, 122),
+        "snow": (208, 226, 246),
+        "sea": (48, 116, 184),
+        "house": (196, 92, 60),
+        "castle": (158, 150, 142),
+        "windmill": (238, 216, 190),
+        "lighthouse": (240, 40, 40),
+        "tent": (250, 146, 40),
+        "pine": (22, 92, 66),
+        "tree": (58, 140, 60),
+        "palm": (40, 176, 130),
+        "cactus": (92, 130, 30),
+        "flower": (250, 90, 140),
+        "mushroom": (168, 40, 70),
+        "snowman": (180, 196, 214),
+        "boat": (112, 72, 44),
+        "whale": (70, 78, 130),
+    }
+)
+"""The colour in which a map shows a part, each unlike the others."""
 
 SUPERSAMPLE = 3
 

@@ -12,7 +12,7 @@ Long work is a generator, and every handler checks what it is given, as in `apps
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
+from torch import Tensor
 
 from apps import cards, ink, meter, proof, receipt, traced, upload
 from apps.common import Studio, Tracer, timed, told
@@ -43,7 +44,6 @@ from genkit.asked import MAX_SEED
 from genkit.data.hints import HIGH, LOW
 from genkit.data.picturebook.source import to_unit
 from genkit.generate import Picture, Preview
-from genkit.models.segmenter import Segmenter
 
 __all__ = ["CONTROLS", "SEEDS", "THRESHOLDS", "Easel"]
 
@@ -53,6 +53,14 @@ SEEDS = 4
 """Columns of the sheet."""
 THRESHOLDS = (0.0, 300.0)
 KINDS = (*CONTROLS, "photo")
+
+
+@runtime_checkable
+class Segments(Protocol):
+    """Says which part every pixel of a picture shows."""
+
+    def parts(self, x: Tensor) -> Tensor: ...
+
 
 Answers = Iterator[tuple[str, str]]
 """(status, answer for the browser)"""
@@ -280,7 +288,7 @@ class Easel:
     def _seen(self, image: Image.Image) -> np.ndarray:
         """The part at every pixel of a picture, as the segmenter sees it."""
         model = self.studio.model(SEGMENTER)
-        assert isinstance(model, Segmenter)
+        assert isinstance(model, Segments)
         pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None]
         with torch.inference_mode():
             return model.parts(to_unit(pixels))[0].cpu().numpy()

@@ -41,6 +41,7 @@ from genkit.runtime import detect, prepare
 
 __all__ = [
     "RULERS",
+    "SEGMENTER",
     "Agreement",
     "Trace",
     "agreement",

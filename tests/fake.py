@@ -19,6 +19,7 @@ from PIL import Image
 
 from apps.common import Studio
 from genkit.data.picturebook import Scene, parse
+from genkit.data.picturebook.canvas import PAINTS
 from genkit.diffusion.denoise import Denoiser, Epsilon
 from genkit.diffusion.schedule import LinearBeta
 from genkit.diffusion.variance import LearnedVariance
@@ -31,7 +32,7 @@ from genkit.models.hvae import HVAE
 from genkit.models.vae import VAE
 from genkit.runtime import Runtime
 
-__all__ = ["SAMPLERS", "FakeTextToImage", "fake_studio", "tiny_model"]
+__all__ = ["SAMPLERS", "FakeSketchToImage", "FakeTextToImage", "fake_studio", "tiny_model"]
 
 SAMPLERS = ("dpm++2m", "ddim", "euler")
 
@@ -78,13 +79,62 @@ class FakeTextToImage:
             self.closed += 1
 
 
+class FakeSketchToImage:
+    """The fake under a control: where ink is the picture is dark; of a map it shows the paints."""
+
+    sha256 = "1" * 64
+
+    def __init__(self, drawer: FakeTextToImage, name: str) -> None:
+        self.drawer, self.name = drawer, name
+        self.asked: list[dict[str, object]] = []
+
+    def __call__(
+        self,
+        hint: torch.Tensor,
+        prompts: Sequence[str],
+        negative: str = "",
+        seeds: Sequence[int] = (0,),
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
+        **control: object,
+    ) -> Iterator[Preview | Picture]:
+        self.asked.append({"steps": steps, "seeds": tuple(seeds), "hint": hint} | control)
+        traced = _traced(hint[0].numpy()) if control["strength"] else None
+        for event in self.drawer(prompts, negative, seeds, steps or 20):
+            if isinstance(event, Picture) and traced is not None:
+                yield replace(event, image=traced)
+            else:
+                yield event
+
+
+def _traced(hint: np.ndarray) -> Image.Image:
+    """Dark lines on white, or the paints of a map."""
+    colours = np.array(list(PAINTS.values()) if len(hint) > 1 else [(40, 40, 40)], dtype=np.uint8)
+    picture = np.where(hint.any(axis=0)[..., None], colours[hint.argmax(axis=0)], 255)
+    return Image.fromarray(picture.astype(np.uint8))
+
+
+class _Paints(Model):
+    """A segmenter that knows parts by their paints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.ones(1))
+
+    def parts(self, x: torch.Tensor) -> torch.Tensor:
+        paints = torch.tensor(list(PAINTS.values())) / 127.5 - 1
+        return torch.cdist(x.flatten(2).mT, paints).argmin(dim=-1).unflatten(1, x.shape[2:]).byte()
+
+
 def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -> Studio:
     """A studio over the fake; its reader sees `scenes`, by default always the same one."""
 
     def read(images: Sequence[Image.Image]) -> Sequence[Scene]:
         return [(scenes or [Scene.random(7)])[i % len(scenes or [0])] for i in range(len(images))]
 
-    return Studio(lambda name: model, lambda: read, SAMPLERS, load_model=tiny_model)
+    return Studio(lambda name: model, lambda: read, SAMPLERS, load_model=tiny_model,
+                  load_tracer=functools.cache(FakeSketchToImage))  # fmt: skip
 
 
 class _Blocks(Model):
@@ -149,6 +199,8 @@ def tiny_model(name: str) -> Model:
         model = VAE(4, (16, 16, 16), (1, 1, 1), (1, 1, 1), mixture=2)
     elif name == "book32_hvae":
         model = HVAE((4, 2, 2), (1, 1, 1), (16, 16, 16), (1, 1, 1), mixture=2)
+    elif name == "book128_segmenter":
+        model = _Paints()
     elif name in ENCODERS:
         model = ENCODERS[name]()
     else:

@@ -57,11 +57,11 @@
   const button = (id) => document.getElementById(id);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      const draw = button("gk-draw");
+      const draw = button("gk-draw") || button("gk-sketch-draw");
       // The last keystroke must have reached the server's copy of the prompt before the click.
       if (draw) { event.preventDefault(); setTimeout(() => draw.click(), 30); }
     } else if (event.key === "Escape") {
-      const stop = button("gk-stop");
+      const stop = button("gk-stop") || button("gk-sketch-halt");
       if (stop && !stop.disabled) stop.click();
     }
   }, true);

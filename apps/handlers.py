@@ -27,8 +27,11 @@ from apps import cards, receipt
 from apps.cards import Card, Mark
 from apps.common import Studio, refusals, timed, told
 from apps.settings import (
+    CAREFUL,
     DEFAULTS,
+    MODELS,
     NAMES,
+    OWN,
     SHORT,
     Refused,
     Settings,
@@ -55,7 +58,7 @@ SURPRISES = range(210_000, 220_000)
 
 def paint(studio: Studio, settings: Settings, seeds: Sequence[int]) -> Iterator[Preview | Picture]:
     """The pictures of one request, step by step: the one function that needs the GPU."""
-    yield from studio.generator()(
+    yield from studio.generator(settings.model)(
         [settings.prompt] * len(seeds),
         negative=settings.negative_prompt,
         seeds=tuple(seeds),
@@ -102,25 +105,29 @@ class Desk:
         randomize_seed: bool = True,
         width: int = 128,
         height: int = 128,
-        guidance_scale: float = DEFAULTS.guidance_scale,
-        num_inference_steps: int = DEFAULTS.num_inference_steps,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
         n: int = 1,
-        sampler: str = DEFAULTS.sampler,
+        sampler: str | None = None,
         language: str = "en",
+        model: str = DEFAULTS.model,
     ) -> Iterator[tuple[list[dict[str, Any]], int]]:
         """Draw 1 to 8 pictures of a prompt (English or Vietnamese); returns PNG files and seed.
 
         The names are those of the Hub's text-to-image template. The embedded model draws squares
         of one size, so width and height only accept that size. Each file carries its receipt.
-        Errors are sentences in `language` (en or vi). A client may have one job running and two
-        waiting.
+        `model` is book128_latent or book128_fast, which draws in few steps; guidance_scale,
+        num_inference_steps and sampler are as that model draws best where they are None. At a
+        guidance of 1, that of book128_fast, the negative prompt has no effect. Errors are
+        sentences in `language` (en or vi). A client may have one job running and two waiting.
         """
         with told(language):
             check_language(language)
             check_size("width", width, self.studio.size)
             check_size("height", height, self.studio.size)
             values = (prompt, negative_prompt, n, seed, randomize_seed, guidance_scale)
-            work = self._work(dict(zip(NAMES, (*values, num_inference_steps, sampler))))
+            asked = zip(NAMES, (*values, num_inference_steps, sampler, model))
+            work = self._work({k: v for k, v in asked if v is not None or k not in OWN})
             files: list[dict[str, Any]] = []
             for event in self._events(work):
                 if isinstance(event, Picture):
@@ -182,17 +189,20 @@ class Desk:
                 elif event.index == old.index:
                     yield cards.verdict(found.image, event.image, self._judge(found, work, event))
 
-    def notice(self, prompt: Any, negative: Any) -> str:
-        """The words that the embedded model does not know, while they are typed."""
+    def notice(self, prompt: Any, negative: Any, guidance: Any = DEFAULTS.guidance_scale) -> str:
+        """What of the texts will not be followed, while they are typed."""
         try:
             texts = [check_text("prompt", prompt), check_text("negative_prompt", negative)]
         except Refused as error:
             return refusals([error])
         unknown = [word for text in texts if text for word in parse(text).unknown]
-        if not unknown:
-            return ""
-        shown = ", ".join(f"“{word[:40]}”" for word in dict.fromkeys(unknown[:8]))
-        return f'<p class="gk-note gk-warn">{both("notice.unknown", words=shown)}</p>'
+        notes = []
+        if unknown:
+            shown = ", ".join(f"“{word[:40]}”" for word in dict.fromkeys(unknown[:8]))
+            notes.append(both("notice.unknown", words=shown))
+        if texts[1] and guidance == 1:
+            notes.append(both("notice.without", guidance=f"{MODELS[CAREFUL].guidance:g}"))
+        return "".join(f'<p class="gk-note gk-warn">{note}</p>' for note in notes)
 
     def surprise(self, language: Any) -> str:
         """A caption of a random scene, in the page's language."""
@@ -260,14 +270,14 @@ class Desk:
         return tuple(sentences)
 
     def _manifest(self, work: Work, picture: Picture) -> receipt.Manifest:
-        generator, settings = self.studio.generator(), asdict(work.settings)
+        generator = self.studio.generator(work.settings.model)
+        settings = asdict(work.settings)
         del settings["randomize_seed"]
         return receipt.Manifest(
             **settings,
             index=picture.index,
             image_seed=picture.seed,
             size=picture.image.width,
-            model=generator.name,
             model_sha256=generator.sha256,
             versions={
                 "genkit": genkit.__version__,
@@ -318,7 +328,7 @@ def _query(request: gr.Request) -> dict[str, Any]:
     """The query string, its numbers as numbers; anything else stays a string to be refused."""
     values: dict[str, Any] = {}
     for name, value in dict(request.query_params or {}).items():
-        if name in ("prompt", "negative", "sampler"):
+        if name in ("prompt", "negative", "sampler", "model"):
             values[name] = value
         elif re.fullmatch(r"-?\d{1,15}", value):
             values[name] = int(value)

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 from apps import launch
 from apps.common import embedded
+from apps.settings import MODELS
+from genkit import hub
 
 
 def main() -> None:
@@ -22,7 +24,8 @@ def main() -> None:
     if spaces is not None and os.environ.get("SPACES_ZERO_GPU"):
         # A short request waits less: 8 pictures of 100 steps take seconds on such a GPU.
         studio = replace(studio, on_gpu=spaces.GPU(duration=30))
-        studio.generator()  # ZeroGPU wants the weights on cuda before the first request
+        for name in set(MODELS) & set(hub.names()):
+            studio.generator(name)  # ZeroGPU wants the weights on cuda before the first request
     launch(listen=hosted, studio=studio)
 
 

@@ -215,10 +215,13 @@ def _sweep(folder: Path) -> None:
 
 
 def _warm(studio: "Studio") -> None:
-    try:
-        studio.warm()
-    except Exception as error:  # the first request will say it to its visitor
-        _say(f"warning: the embedded models could not be loaded: {error}")
+    from apps.settings import MODELS
+
+    for name in MODELS:
+        try:
+            studio.warm(name)
+        except Exception as error:  # the first request will say it to its visitor
+            _say(f"warning: {name} could not be warmed up: {error}")
 
 
 def _say(text: str) -> None:

@@ -165,9 +165,9 @@ class Studio:
         """Word pieces of a text, and how many the text-to-image model reads."""
         return self.count(self.generator(), text)
 
-    def warm(self) -> None:
-        """Loads both models and runs them once, so that the first visitor does not wait."""
-        pictures = self.generator()(["a red house"], steps=2, sampler=self.samplers[0])
+    def warm(self, name: str = CAREFUL) -> None:
+        """Loads a model and the reader and runs them once: the first visitor does not wait."""
+        pictures = self.generator(name)(["a red house"], steps=2)
         last = [event for event in pictures if isinstance(event, Picture)]
         self.read([picture.image for picture in last])
 

@@ -296,9 +296,8 @@ class Easel:
     def _manifest(self, work: Work, picture: Picture) -> receipt.TracedManifest:
         tracer = self._tracer(work)
         manner = MODELS[work.asked.model]
-        asked = {k: v for k, v in asdict(work.asked).items() if k != "model"}
         return receipt.TracedManifest(
-            **asked,
+            **asdict(work.asked),
             **proof.made(tracer.drawer, picture),
             negative_prompt="",
             guidance_scale=manner.guidance,

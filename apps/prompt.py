@@ -1,8 +1,8 @@
 """Draw: a prompt becomes pictures.
 
 The page in the order in which it is read: prompt, the words that the model does not know,
-examples; draw, stop, surprise; settings; the pictures; link, receipts. `handlers.Desk` says what
-happens, this file says where things stand and which control starts what.
+examples; draw, stop, surprise; the model, settings; the pictures; link, receipts. `handlers.Desk`
+says what happens, this file says where things stand and which control starts what.
 
     python -m apps.prompt        runs this page alone
 """
@@ -17,8 +17,17 @@ import gradio as gr
 from apps import Page, cards
 from apps.common import HEAVY, LIGHT, Studio, follow, footer, header, html_part
 from apps.handlers import Desk
-from apps.settings import DEFAULTS, LIMITS, MAX_CHARACTERS, NAMES, SHORT
-from apps.text import LANGUAGES, Words, both
+from apps.settings import (
+    DEFAULTS,
+    LIMITS,
+    MAX_CHARACTERS,
+    MODELS,
+    NAMES,
+    OWN,
+    SHORT,
+    defaults,
+)
+from apps.text import LANGUAGES, Pair, Words, both, say
 from genkit.data.picturebook.caption import EXAMPLES
 
 __all__ = ["page"]
@@ -52,6 +61,7 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     settings = [controls[name] for name in NAMES]
     _drawing_events(desk, language, settings, parts)
     _prompt_events(desk, language, controls, parts)
+    _model_event(controls)
     _receipt_events(desk, language, settings, parts)
     _memory(blocks, desk, saved, settings, parts["status"])
     footer()
@@ -71,6 +81,7 @@ def _prompt(words: Words) -> tuple[Controls, dict[str, Any]]:
         parts["draw"] = words.add(gr.Button, "draw", variant="primary", scale=3, min_width=120)
         parts["stop"] = words.add(gr.Button, "stop", interactive=False, scale=1, min_width=80)
         parts["surprise"] = words.add(gr.Button, "surprise", scale=2, min_width=120)
+    controls["model"] = words.add(gr.Radio, "model", choices=_models(), value=DEFAULTS.model)
     low, high = LIMITS["n"]
     controls["n"] = words.add(gr.Slider, "n", minimum=low, maximum=high, step=1, value=DEFAULTS.n)
     parts["last"] = gr.State(None)
@@ -154,11 +165,11 @@ def _after(work: Any, quick: dict[str, Any], told: Any) -> None:
 
 
 def _prompt_events(desk: Desk, language: Any, controls: Controls, parts: dict[str, Any]) -> None:
-    texts = [controls["prompt"], controls["negative_prompt"]]
-    for text in texts:
-        text.change(
+    read = [controls[name] for name in ("prompt", "negative_prompt", "guidance_scale")]
+    for control in read:
+        control.change(
             desk.notice,
-            texts,
+            read,
             parts["notice"],
             preprocess=False,
             trigger_mode="always_last",
@@ -168,6 +179,22 @@ def _prompt_events(desk: Desk, language: Any, controls: Controls, parts: dict[st
     parts["surprise"].click(desk.surprise, language, controls["prompt"], preprocess=False, **LIGHT)
     reuse = [controls["seed"], controls["randomize_seed"]]
     parts["reuse"].click(_reuse, [parts["last"], controls["seed"]], reuse, **LIGHT)
+
+
+def _model_event(controls: Controls) -> None:
+    """Who chooses a model gets its own steps, guidance and sampler; they can be changed after.
+
+    `input`, not `change`: a link or a receipt names the model beside settings of its own.
+    """
+    own = {name: [getattr(defaults(name), setting) for setting in OWN] for name in MODELS}
+    controls["model"].input(
+        fn=None,
+        inputs=[controls["model"]],
+        outputs=[controls[setting] for setting in OWN],
+        js=f"(model) => ({json.dumps(own)})[model]",
+        queue=False,
+        api_visibility="private",
+    )
 
 
 def _receipt_events(desk: Desk, language: Any, settings: list[Any], parts: dict[str, Any]) -> None:
@@ -201,6 +228,14 @@ def _chosen(event: gr.EventData) -> str:
 def _reuse(last: int | None, seed: Any) -> tuple[Any, bool]:
     """The last seed, or the one in the box before the first picture; no longer random."""
     return (seed if last is None else last), False
+
+
+def _models() -> list[tuple[Pair, str]]:
+    """The models by what they are called in each language."""
+    return [
+        (Pair(*(say(code, f"model.{name}", steps=manner.steps) for code in LANGUAGES)), name)
+        for name, manner in MODELS.items()
+    ]
 
 
 def _chips() -> str:

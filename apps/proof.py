@@ -22,7 +22,6 @@ def made(generator: Generator, picture: Picture) -> dict[str, Any]:
         "index": picture.index,
         "image_seed": picture.seed,
         "size": picture.image.width,
-        "model": generator.name,
         "model_sha256": generator.sha256,
         "versions": {
             "genkit": genkit.__version__,

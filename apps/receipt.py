@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from apps.settings import MAX_SEED, Refused, Settings
+from apps.settings import MAX_SEED, MODELS, Refused, Settings
 
 __all__ = [
     "Difference",
@@ -55,12 +55,12 @@ class Manifest:
     """How one picture was made.
 
     Args:
-        prompt, negative_prompt, n, seed, guidance_scale, num_inference_steps, sampler: The
+        prompt, negative_prompt, n, seed, guidance_scale, num_inference_steps, sampler, model: The
             settings; `seed` is that of the first picture of the batch.
         index: Place of this picture in its batch, from 0.
         image_seed: Seed of this picture.
         size: Width and height in pixels.
-        model, model_sha256: The checkpoint.
+        model_sha256: The fingerprint of the checkpoint `model`.
         versions: Program -> version (genkit, torch, python).
         dtype, device: Number type of the weights and where they were.
         pixels_sha256: SHA-256 of the RGB bytes.
@@ -293,6 +293,8 @@ def _parse_parameters(text: str) -> dict[str, Any]:
             settings[name] = float(found[theirs]) if "." in found[theirs] else int(found[theirs])
     if "Sampler" in found:
         settings["sampler"] = found["Sampler"]
+    if found.get("Model") in MODELS:  # that of another program is none of ours: the default
+        settings["model"] = found["Model"]
     return settings
 
 

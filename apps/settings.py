@@ -10,7 +10,7 @@ import math
 import random
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.text import LANGUAGES, Pair, locale, say
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_SEED",
     "MODELS",
     "NAMES",
+    "OWN",
     "SHORT",
     "Refused",
     "Settings",
@@ -37,6 +38,7 @@ __all__ = [
     "check_pieces",
     "check_size",
     "check_text",
+    "defaults",
     "draw_seed",
     "known",
     "shown",
@@ -68,6 +70,7 @@ SHORT: Mapping[str, str] = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
     "sampler": "sampler",
+    "model": "model",
 }
 """Name in a link -> name of the setting."""
 
@@ -94,27 +97,39 @@ class Settings:
     n: int = 1
     seed: int = 1
     randomize_seed: bool = True
-    guidance_scale: float = 3.0
-    num_inference_steps: int = 20
-    sampler: str = "dpm++2m"
+    guidance_scale: float = MODELS[CAREFUL].guidance
+    num_inference_steps: int = MODELS[CAREFUL].steps
+    sampler: str = MODELS[CAREFUL].sampler
+    model: str = CAREFUL
 
 
 DEFAULTS = Settings()
 NAMES = tuple(Settings.__dataclass_fields__)
 """Names of the settings, in the order of the controls."""
+OWN = ("num_inference_steps", "guidance_scale", "sampler")
+"""Those of which each model has its own, from its `Manner`."""
+
+
+def defaults(model: str) -> Settings:
+    """The settings of who says nothing but the name of a model: they are as it draws best."""
+    manner = MODELS[model]
+    own = dict(zip(OWN, (manner.steps, manner.guidance, manner.sampler)))
+    return Settings(model=model, **own)
 
 
 def check(values: Mapping[str, Any], samplers: Sequence[str]) -> Settings:
     """The settings of these values.
 
     Args:
-        values: Name -> raw value, as JSON gives it. A name that is absent keeps its default.
+        values: Name -> raw value, as JSON gives it. A name that is absent keeps the default of
+            the model that is named.
         samplers: The samplers that the model knows.
 
     Raises:
         Refused: A value is of the wrong type, outside its limits, or unknown.
     """
-    values = vars(DEFAULTS) | dict(values)
+    model = check_choice("model", values.get("model", DEFAULTS.model), tuple(MODELS))
+    values = vars(defaults(model)) | dict(values)
     prompt = check_text("prompt", values["prompt"])
     if not prompt:
         raise Refused("error.empty")
@@ -127,6 +142,7 @@ def check(values: Mapping[str, Any], samplers: Sequence[str]) -> Settings:
         guidance_scale=_real("guidance_scale", values["guidance_scale"]),
         num_inference_steps=_whole("num_inference_steps", values["num_inference_steps"]),
         sampler=check_choice("sampler", values["sampler"], samplers),
+        model=model,
     )
 
 
@@ -135,7 +151,8 @@ def known(values: Mapping[str, Any], samplers: Sequence[str]) -> tuple[Settings,
 
     Unlike in `check`, an empty prompt is allowed: a page may be opened without one.
     """
-    settings, refused = vars(DEFAULTS).copy(), []
+    settings: dict[str, Any] = {}
+    refused = []
     for name in NAMES:
         if name not in values or values[name] == "":
             continue
@@ -144,7 +161,8 @@ def known(values: Mapping[str, Any], samplers: Sequence[str]) -> tuple[Settings,
             settings[name] = getattr(one, name)
         except Refused as error:
             refused.append(error)
-    return Settings(**settings), refused
+    model = settings.get("model", DEFAULTS.model)
+    return replace(defaults(model), **settings), refused
 
 
 def draw_seed() -> int:

@@ -9,8 +9,9 @@ trained.
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from apps.common import Studio
+from genkit.asked import Manner
 from genkit.data.picturebook import Scene, parse
 from genkit.data.picturebook.canvas import PAINTS
 from genkit.diffusion.denoise import Denoiser, Epsilon
@@ -49,7 +51,7 @@ class FakeTextToImage:
         self.delay = delay
         self.steps_done = 0
         self.closed = 0
-        self.requests: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
+        self.requests: list[tuple[tuple[str, ...], str, tuple[int, ...], Manner]] = []
 
     def __call__(
         self,
@@ -61,7 +63,8 @@ class FakeTextToImage:
         sampler: str = "dpm++2m",
         size: int = 128,
     ) -> Iterator[Preview | Picture]:
-        self.requests.append((tuple(prompts), negative, tuple(seeds)))
+        manner = Manner(steps, guidance, sampler)
+        self.requests.append((tuple(prompts), negative, tuple(seeds), manner))
         images = [Scene.random(seed).render(size) for seed in seeds]
         noises = [_noise(seed, size) for seed in seeds]
         try:
@@ -127,14 +130,26 @@ class _Paints(Model):
         return torch.cdist(x.flatten(2).mT, paints).argmin(dim=-1).unflatten(1, x.shape[2:]).byte()
 
 
-def fake_studio(model: FakeTextToImage, scenes: Sequence[Scene] | None = None) -> Studio:
-    """A studio over the fake; its reader sees `scenes`, by default always the same one."""
+def fake_studio(
+    model: FakeTextToImage,
+    scenes: Sequence[Scene] | None = None,
+    others: Mapping[str, FakeTextToImage] = MappingProxyType({}),
+) -> Studio:
+    """A studio over the fake; its reader sees `scenes`, by default always the same one.
+
+    The fake answers to every name but those of `others`.
+    """
 
     def read(images: Sequence[Image.Image]) -> Sequence[Scene]:
         return [(scenes or [Scene.random(7)])[i % len(scenes or [0])] for i in range(len(images))]
 
-    return Studio(lambda name: model, lambda: read, SAMPLERS, load_model=tiny_model,
-                  load_tracer=functools.cache(FakeSketchToImage))  # fmt: skip
+    return Studio(
+        lambda name: others.get(name, model),
+        lambda: read,
+        SAMPLERS,
+        load_tracer=functools.cache(FakeSketchToImage),
+        load_model=tiny_model,
+    )
 
 
 class _Blocks(Model):

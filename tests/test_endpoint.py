@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -16,6 +17,7 @@ import apps
 from apps import PAGES, build, options, receipt
 from apps.common import Studio
 from apps.gate import MAX_BODY, MAX_JOBS, MAX_PARTS
+from apps.settings import CAREFUL, FAST, MODELS
 from genkit.data.picturebook import Scene
 
 
@@ -60,7 +62,18 @@ def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
     assert names[:8] == ["prompt", "negative_prompt", "seed", "randomize_seed", "width", "height",
                          "guidance_scale", "num_inference_steps"]  # fmt: skip
+    assert names[-1] == "model"
     assert len(endpoint["returns"]) == 2
+
+
+def test_the_endpoint_draws_with_either_model_as_it_draws_best(client, fake) -> None:
+    client.predict("two pines", api_name="/generate")
+    assert fake.requests[-1][3] == MODELS[CAREFUL]
+    files, _ = client.predict("two pines", model=FAST, api_name="/generate")
+    assert fake.requests[-1][3] == MODELS[FAST]
+    assert receipt.read(Path(files[0])).manifest.model == FAST
+    client.predict("two pines", guidance_scale=2, model=FAST, api_name="/generate")
+    assert fake.requests[-1][3] == replace(MODELS[FAST], guidance=2)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +90,8 @@ def test_the_endpoint_has_the_names_of_the_template(client) -> None:
         ({"height": "128"}, "128 × 128"),
         ({"width": "x" * 100_000}, "128 × 128 pixels only"),
         ({"sampler": "nothing"}, "unknown"),
+        ({"model": "book128_reader"}, "choose one of book128_latent, book128_fast"),
+        ({"model": None}, "unknown"),
         ({"language": "xx"}, "unknown"),
         ({"language": "vi", "n": 0}, "hãy chọn lại"),
     ],
@@ -159,6 +174,7 @@ def test_one_session_has_three_jobs_and_another_is_served(suite, fake, client) -
     config = httpx.get(f"{suite}config").json()
     [index] = [d["id"] for d in config["dependencies"] if d["api_name"] == "generate"]
     data = ["two pines", "", 1, False, 128, 128, 3.0, 20, 1, "dpm++2m", "en"]
+    data.append(CAREFUL)
     job = {"data": data, "fn_index": index, "session_hash": "greedy"}
     fake.delay = 0.5
     try:

@@ -18,10 +18,25 @@ import apps
 from apps import cards, common, handlers
 from apps.cards import Card, Mark
 from apps.handlers import Desk
-from apps.settings import DEFAULTS, MAX_SEED, NAMES, Refused, check, check_text, known
+from apps.settings import (
+    CAREFUL,
+    DEFAULTS,
+    FAST,
+    MAX_SEED,
+    MODELS,
+    NAMES,
+    OWN,
+    Refused,
+    check,
+    check_text,
+    defaults,
+    known,
+)
 from apps.text import LANGUAGES, Pair, both, locale, say
+from genkit import hub
 from genkit.data.picturebook import LABELS, Scene
 from genkit.data.picturebook.caption import canonical
+from genkit.generate import TextToImage
 
 HERE = Path(apps.__file__).parent
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in HERE.glob("*.py"))
@@ -124,6 +139,12 @@ BAD = [
     ("sampler", "euler a", "unknown; choose one of dpm"),
     ("sampler", None, "unknown"),
     ("sampler", ["ddim"], "unknown"),
+    ("model", "book128_quick", "unknown; choose one of book128_latent, book128_fast"),
+    ("model", "", "unknown"),
+    ("model", None, "unknown"),
+    ("model", ["book128_fast"], "unknown"),
+    ("num_inference_steps", None, "not a number"),
+    ("guidance_scale", None, "not a number"),
 ]
 
 
@@ -151,6 +172,7 @@ def test_good_values_pass_unchanged() -> None:
         "guidance_scale": 0,
         "num_inference_steps": 100,
         "sampler": "ddim",
+        "model": FAST,
     }
     assert vars(check(values, SAMPLERS)) == values
 
@@ -164,6 +186,36 @@ def test_a_link_keeps_what_is_right_and_tells_what_is_not() -> None:
     settings, refused = known({"prompt": "two pines", "seed": "abc", "n": 3}, SAMPLERS)
     assert (settings.prompt, settings.n, settings.seed) == ("two pines", 3, DEFAULTS.seed)
     assert len(refused) == 1 and "'abc'" in str(refused[0])
+
+
+# Models
+
+
+def own(settings) -> tuple:
+    return tuple(getattr(settings, name) for name in OWN)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_not_said_is_as_the_model_draws_best(model) -> None:
+    manner = MODELS[model]
+    whole = (manner.steps, manner.guidance, manner.sampler)
+    assert own(defaults(model)) == own(check({"prompt": "x", "model": model}, SAMPLERS)) == whole
+    settings, refused = known({"model": model, "sampler": "ddim"}, SAMPLERS)
+    assert own(settings) == (*whole[:2], "ddim") and not refused
+
+
+def test_an_unknown_model_is_refused_and_the_rest_kept() -> None:
+    settings, refused = known({"model": "book128_quick", "num_inference_steps": 4}, SAMPLERS)
+    assert (settings.model, settings.num_inference_steps) == (CAREFUL, 4)
+    assert len(refused) == 1 and "'book128_quick'" in str(refused[0])
+
+
+@pytest.mark.checkpoint
+@pytest.mark.parametrize("name", [CAREFUL, *({FAST} & set(hub.names()))])
+def test_the_manners_are_those_of_the_checkpoints(name, checkpoints) -> None:
+    if not (checkpoints / name / "config.json").is_file():
+        pytest.skip(f"checkpoints/{name} is not here: python -m genkit train {name} makes it")
+    assert TextToImage.from_pretrained(name).manner == MODELS[name]
 
 
 # Cards
@@ -197,6 +249,42 @@ def test_drawing_shows_every_step_and_the_seed() -> None:
     assert sum("image/jpeg" in frame[3] for frame in frames) >= 5
     assert frames[-1][3].count("image/png") == 4  # the picture and its download, twice
     assert "gk-marks" in frames[-1][3]
+
+
+def test_the_model_that_is_chosen_draws_in_the_settings_of_the_page() -> None:
+    careful, fast = FakeTextToImage(), FakeTextToImage()
+    here = Desk(fake_studio(careful, others={FAST: fast}))
+    settings = vars(defaults(FAST)) | {"prompt": "two pines", "num_inference_steps": 3}
+    list(here.draw("en", *settings.values()))
+    assert not careful.requests and fast.requests[-1][3] == replace(MODELS[FAST], steps=3)
+    list(here.draw("en", *values()))
+    assert len(fast.requests) == 1 and careful.requests[-1][3] == MODELS[CAREFUL]
+
+
+def missing(name: str) -> FakeTextToImage:
+    if name == FAST:
+        raise FileNotFoundError(f"there is no checkpoint {name!r}")
+    return FakeTextToImage()
+
+
+def test_a_model_that_is_missing_is_a_sentence_and_the_other_draws(capsys) -> None:
+    studio = replace(fake_studio(FakeTextToImage()), load_generator=missing)
+    apps._warm(studio)
+    told = capsys.readouterr().err
+    assert FAST in told and CAREFUL not in told and len(told.splitlines()) == 1
+    with pytest.raises(gr.Error, match="could not do this: there is no checkpoint"):
+        list(Desk(studio).draw("en", *values(model=FAST)))
+    assert "image/png" in list(Desk(studio).draw("en", *values()))[-1][3]
+
+
+def test_both_models_are_warmed_though_one_is_missing() -> None:
+    loaded = []
+    studio = replace(
+        fake_studio(FakeTextToImage()),
+        load_generator=lambda name: loaded.append(name) or missing({CAREFUL: FAST}.get(name, "")),
+    )
+    apps._warm(studio)
+    assert loaded == [CAREFUL, FAST]
 
 
 def test_seeds_follow_and_wrap() -> None:
@@ -274,6 +362,12 @@ def test_unknown_words_are_named() -> None:
     assert "not text" in here.notice(None, 3)
 
 
+def test_what_shall_not_be_drawn_needs_guidance() -> None:
+    here = desk()
+    assert "no effect" in here.notice("two pines", "clouds", 1)
+    assert here.notice("two pines", "clouds", 3.0) == here.notice("two pines", "", 1) == ""
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_surprise_is_understood(language) -> None:
     here = desk()
@@ -292,13 +386,42 @@ def saved(folder: Path, **changed) -> Path:
 
 
 def test_a_receipt_restores_and_verifies(tmp_path) -> None:
-    changed = {"n": 3, "seed": 5, "guidance_scale": 4.5, "sampler": "euler"}
+    changed = {"n": 3, "seed": 5, "guidance_scale": 4.5, "sampler": "euler", "model": FAST}
     path = saved(tmp_path, randomize_seed=False, num_inference_steps=2, **changed)
     *settings, note = desk().open_receipt("en", str(path))
     assert dict(zip(NAMES, settings)) == dict(zip(NAMES, values(
         randomize_seed=False, num_inference_steps=2, **changed)))  # fmt: skip
     assert "Verify" in note
     assert "Bit-identical" in list(desk().verify("en", str(path)))[-1]
+
+
+def with_manifest(path: Path, **changed) -> Path:
+    """The file with these values in its manifest."""
+    with Image.open(path) as image:
+        manifest = json.loads(image.info["genkit"]) | changed
+        info = handlers.receipt.PngImagePlugin.PngInfo()
+        info.add_text("genkit", json.dumps(manifest))
+        image.save(path, pnginfo=info)
+    return path
+
+
+def test_the_receipt_of_a_model_is_verified_by_that_model(tmp_path) -> None:
+    careful, fast = FakeTextToImage(), FakeTextToImage()
+    fast.sha256 = "1" * 64
+    path = saved(tmp_path, randomize_seed=False, model=FAST)
+    here = Desk(fake_studio(careful, others={FAST: fast}))
+    verdict = list(here.verify("en", str(path)))[-1]
+    assert "Bit-identical" in verdict and f"{FAST} 1111111111" in verdict
+    assert fast.requests and not careful.requests
+
+
+def test_a_receipt_of_an_unknown_model_opens_but_is_not_verified(tmp_path) -> None:
+    path = with_manifest(saved(tmp_path, randomize_seed=False, seed=9), model="book128_quick")
+    *settings, note = desk().open_receipt("en", str(path))
+    assert dict(zip(NAMES, settings)) == dict(zip(NAMES, values(randomize_seed=False, seed=9)))
+    assert "book128_quick" in note and "choose one of book128_latent, book128_fast" in note
+    with pytest.raises(gr.Error, match="'book128_quick', which is unknown"):
+        list(desk().verify("en", str(path)))
 
 
 def test_verify_sees_a_change(tmp_path) -> None:
@@ -362,6 +485,7 @@ def test_more_word_pieces_than_the_model_reads_are_refused(language, name, word)
         {"prompt": "two pines", "sampler": "<script>alert(1)</script>" * 500},
         {"prompt": "two pines", "negative": "a\x00b", "steps": "٣", "unknown": "1"},
         {"prompt": "two pines", "n": "", "seed": "-0.0.0", "guidance": "{}"},
+        {"prompt": "two pines", "model": "../../etc/passwd", "lang": "vi"},
     ],
 )
 def test_a_hostile_link_keeps_what_is_good_and_says_the_rest(query) -> None:
@@ -373,11 +497,34 @@ def test_a_hostile_link_keeps_what_is_good_and_says_the_rest(query) -> None:
 
 
 @pytest.mark.parametrize(
-    "saved", [None, 7, [], "x", {"n": {}}, {"seed": [1] * 1000}, {"prompt": 3, "sampler": None}]
+    "saved",
+    [
+        None,
+        7,
+        [],
+        "x",
+        {"n": {}},
+        {"seed": [1] * 1000},
+        {"prompt": 3, "sampler": None},
+        {"model": {}},
+    ],
 )
 def test_whatever_the_browser_saved_the_page_opens(saved) -> None:
     settings = desk().restore(saved, SimpleNamespace(query_params={}))
     assert settings == [*vars(DEFAULTS).values(), ""]
+
+
+def test_a_link_with_the_model_alone_is_as_that_model_draws_best() -> None:
+    request = SimpleNamespace(query_params={"model": FAST, "guidance": "2"})
+    *settings, note = desk().restore({"num_inference_steps": 50}, request)
+    assert settings == [*vars(replace(defaults(FAST), guidance_scale=2.0)).values()] and not note
+
+
+def test_what_the_page_saved_before_there_were_two_models_opens() -> None:
+    old = {name: value for name, value in vars(DEFAULTS).items() if name != "model"}
+    old |= {"prompt": "two pines", "num_inference_steps": 7}
+    settings = desk().restore(old, SimpleNamespace(query_params={}))
+    assert settings == [*values(num_inference_steps=7), ""]
 
 
 def test_say_fills_the_gaps() -> None:

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from apps import receipt
 from apps.receipt import Manifest, changes, compare, encode, pixels, read
-from apps.settings import Refused
+from apps.settings import CAREFUL, FAST, Refused, check, defaults
 from genkit.data.picturebook import Scene
 
 PICTURE = Scene.random(3).render(64)
@@ -58,6 +58,21 @@ def test_write_then_read_is_the_identity(tmp_path) -> None:
     assert found.image.tobytes() == PICTURE.tobytes()
     assert pixels(found.image) == found.manifest.pixels_sha256
     assert found.settings["seed"] == 2**31 - 2 and found.settings["randomize_seed"] is False
+    assert found.settings["model"] == "fake"
+
+
+OLD = """{"format": 1, "prompt": "two pines", "negative_prompt": "", "n": 1, "seed": 7, "index": 0,
+"image_seed": 7, "guidance_scale": 3.0, "num_inference_steps": 20, "sampler": "dpm++2m",
+"size": 128, "model": "book128_latent", "model_sha256": "ab", "versions": {"genkit": "0.1.0"},
+"dtype": "float32", "device": "cpu", "pixels_sha256": "cd"}"""
+"""As it was written when there was one model."""
+
+
+def test_a_receipt_from_before_there_were_two_models_is_read(tmp_path) -> None:
+    settings = read(with_text(tmp_path, genkit=OLD)).settings
+    assert check(settings, ("dpm++2m",)) == replace(
+        defaults(CAREFUL), prompt="two pines", seed=7, randomize_seed=False
+    )
 
 
 def test_other_programs_read_the_parameters(tmp_path) -> None:
@@ -88,6 +103,15 @@ def test_parameters_of_other_programs_are_read(tmp_path) -> None:
         "seed": 42,
         "sampler": "Euler a",
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"), [(FAST, {"model": FAST}), ("sd_xl_base_1.0", {}), ("[]", {})]
+)
+def test_parameters_name_a_model_of_ours_or_none(tmp_path, model, settings) -> None:
+    text = f"two pines\nSteps: 4, Sampler: euler, Model: {model}, Version: genkit 0.1.0"
+    found = read(with_text(tmp_path, parameters=text)).settings
+    assert {name: value for name, value in found.items() if name == "model"} == settings
 
 
 def test_a_prompt_alone_is_enough(tmp_path) -> None:

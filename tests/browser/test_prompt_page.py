@@ -7,6 +7,8 @@ import pytest
 from conftest import open_page
 from PIL import Image
 
+from genkit.asked import Manner
+
 pytestmark = pytest.mark.browser
 
 PROMPT = "a red house with a blue roof on the left, at night"
@@ -133,6 +135,90 @@ def test_a_link_opens_its_state(tab, suite) -> None:
     tab.wait_for_selector("#gk-receipt-note p")
     address = tab.evaluate("location.search")
     assert "prompt=two+pines" in address and "seed=123" in address and "lang=vi" in address
+
+
+def chosen(tab) -> tuple[str, str, str, str]:
+    """Model, steps, guidance and sampler, as they stand on the page."""
+    numbers = [
+        tab.input_value(f"#gk-{name} input[type=number]")
+        for name in ("num_inference_steps", "guidance_scale")
+    ]
+    model = tab.inner_text("#gk-model label.selected")
+    return model, *numbers, tab.input_value("#gk-sampler input")
+
+
+def choose(tab, name: str) -> None:
+    tab.click(f"#gk-model label:has-text('{name}')")
+
+
+def steps_are(tab, steps: int) -> None:
+    box = "document.querySelector('#gk-num_inference_steps input[type=number]')"
+    tab.wait_for_function(f"{box}.value === '{steps}'")
+
+
+QUICK = ("Quick · 4 steps", "4", "1", "euler")
+CAREFUL = ("Careful · 20 steps", "20", "3", "dpm++2m")
+
+
+def test_a_model_brings_its_settings_which_can_be_changed(tab, fake) -> None:
+    tab.click("#gk-advanced button")
+    assert chosen(tab) == CAREFUL
+    choose(tab, "Quick")
+    steps_are(tab, 4)
+    assert chosen(tab) == QUICK
+    choose(tab, "Careful")
+    steps_are(tab, 20)
+    assert chosen(tab) == CAREFUL
+    choose(tab, "Quick")
+    steps_are(tab, 4)
+    tab.fill("#gk-num_inference_steps input[type=number]", "6")
+    tab.click("#gk-language label:has-text('Tiếng Việt')")
+    tab.wait_for_selector("#gk-model label.selected:has-text('Nhanh · 4 bước')")
+    write(tab, PROMPT)
+    draw(tab)
+    finished(tab)
+    assert fake.requests[-1][3] == Manner(6, 1.0, "euler")
+
+
+def test_a_visit_a_link_and_a_receipt_keep_the_settings_beside_their_model(tab, tmp_path) -> None:
+    """None of them is a choice of the visitor, which would set the model's own steps."""
+    tab.click("#gk-advanced button")
+    choose(tab, "Quick")
+    steps_are(tab, 4)
+    tab.fill("#gk-num_inference_steps input[type=number]", "6")
+    write(tab, PROMPT)
+    draw(tab)
+    finished(tab)
+    path, mine = save(tab, tmp_path), (QUICK[0], "6", *QUICK[2:])
+    tab.wait_for_timeout(500)
+    open_page(tab, tab.url)
+    tab.click("#gk-advanced button")
+    assert chosen(tab) == mine
+    tab.click("#gk-link")
+    tab.wait_for_selector("#gk-receipt-note p")
+    link = tab.url
+    assert "model=book128_fast" in link and "steps=6" in link
+    choose(tab, "Careful")
+    steps_are(tab, 20)
+    drop(tab, path)
+    steps_are(tab, 6)
+    assert chosen(tab) == mine
+    choose(tab, "Careful")
+    steps_are(tab, 20)
+    tab.wait_for_timeout(500)
+    open_page(tab, link)
+    tab.click("#gk-advanced button")
+    assert chosen(tab) == mine
+
+
+def test_without_guidance_nothing_is_left_out_and_the_page_says_so(tab) -> None:
+    tab.click("#gk-advanced button")
+    write(tab, PROMPT)
+    tab.fill("#gk-negative_prompt textarea", "clouds")
+    choose(tab, "Quick")
+    assert "no effect" in tab.wait_for_selector("#gk-notice .gk-warn").inner_text()
+    choose(tab, "Careful")
+    tab.wait_for_selector("#gk-notice .gk-warn", state="detached")
 
 
 def test_a_bad_link_is_told_and_the_page_works(tab, suite) -> None:

@@ -46,7 +46,8 @@ def board() -> str:
     return (
         f'<div class="gk-tabs" role="tablist">{tabs}</div>'
         f'<div class="gk-paper"><canvas id="gk-board" width="512" height="512" tabindex="0" '
-        f'role="img"></canvas><p class="gk-paper-hint">{both("sketch.hint")}</p></div>'
+        f'role="img">{both("sketch.board")}</canvas>'
+        f'<p class="gk-paper-hint">{both("sketch.hint")}</p></div>'
         f'<div class="gk-tools">{tools}<label>{both("sketch.width")}<input id="gk-brush" '
         'type="range" min="1" max="40" value="4"></label>'
         f"<span></span>{acts}</div>"
@@ -79,7 +80,7 @@ def _paints() -> Iterator[str]:
 
 def _sentences() -> str:
     """What the script may have to say, in both languages."""
-    keys = ("file", "strokes", "label")
+    keys = ("file", "strokes")
     return "".join(
         f'<template data-says="{key}">{both(f"sketch.says.{key}")}</template>' for key in keys
     )

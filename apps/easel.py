@@ -43,6 +43,7 @@ from genkit.adherence import SEGMENTER
 from genkit.asked import MAX_SEED
 from genkit.data.hints import HIGH, LOW
 from genkit.data.picturebook.source import to_unit
+from genkit.fidelity import stacked
 from genkit.generate import Picture, Preview
 
 __all__ = ["CONTROLS", "SEEDS", "THRESHOLDS", "Easel"]
@@ -164,18 +165,16 @@ class Easel:
         start: float = 0.0,
         stop: float = 1.0,
         guess: bool = False,
-        low: float = LOW,
-        high: float = HIGH,
         language: str = "en",
     ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
         """Draw 1 to 4 pictures that follow a drawing; returns PNG files and how well each follows.
 
         `image` is a picture file in base64: of `kind` sketch a line drawing, dark on white, white
         on dark or on a transparent layer; map: regions in the page's colours; photo: any picture,
-        whose edges between the thresholds `low` and `high` are drawn. Without an image, and
-        without a prompt, too, it draws freely. `strength` is 0 to 1.5; the drawing acts from the
-        share `start` of the way to the share `stop`. `model` is book128_latent (20 steps) or
-        book128_fast (4). Each file carries its receipt. Errors are sentences in `language`.
+        whose edges are drawn. Without an image, and without a prompt, too, it draws freely.
+        `strength` is 0 to 1.5; the drawing acts from the share `start` of the way to the share
+        `stop`. `model` is book128_latent (20 steps) or book128_fast (4). Each file carries its
+        receipt. Errors are sentences in `language`.
         """
         with told(language):
             check_language(language)
@@ -183,7 +182,7 @@ class Easel:
             if num_inference_steps is None:
                 check_choice("model", model, tuple(MODELS))
                 values["num_inference_steps"] = MODELS[model].steps
-            work = Work(traced.check(values), self._read(image, kind, low, high))
+            work = Work(traced.check(values), _read(image, kind))
             self._check_pieces(work)
             files: list[dict[str, Any]] = []
             told_of: list[dict[str, Any]] = []
@@ -233,11 +232,6 @@ class Easel:
 
     def _check_pieces(self, work: Work) -> None:
         check_pieces(Settings(prompt=work.asked.prompt), self.studio.pieces)
-
-    def _read(self, image: Any, kind: Any, low: Any, high: Any) -> Drawing:
-        if check_choice("kind", kind, KINDS) != "photo":
-            return ink.read(kind, image)
-        return ink.photographed(upload.from_base64(image, ink.SIDE), *_thresholds(low, high))
 
     def _events(self, work: Work) -> Iterator[Preview | Picture]:
         yield from timed(self._traced(work))
@@ -289,9 +283,8 @@ class Easel:
         """The part at every pixel of a picture, as the segmenter sees it."""
         model = self.studio.model(SEGMENTER)
         assert isinstance(model, Segments)
-        pixels = torch.from_numpy(np.asarray(image)).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            return model.parts(to_unit(pixels))[0].cpu().numpy()
+            return model.parts(to_unit(stacked([image])))[0].cpu().numpy()
 
     def _manifest(self, work: Work, picture: Picture) -> receipt.TracedManifest:
         tracer = self._tracer(work)
@@ -323,6 +316,12 @@ def _quick(work: Work, n: int) -> Work:
     """The same by the model that takes few steps."""
     steps = MODELS[FAST].steps
     return replace(work, asked=replace(work.asked, model=FAST, num_inference_steps=steps, n=n))
+
+
+def _read(image: Any, kind: Any) -> Drawing:
+    if check_choice("kind", kind, KINDS) != "photo":
+        return ink.read(kind, image)
+    return ink.photographed(upload.from_base64(image, ink.SIDE), LOW, HIGH)
 
 
 def _thresholds(low: Any, high: Any) -> Sequence[float]:

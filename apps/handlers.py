@@ -39,7 +39,7 @@ from apps.settings import (
     draw_seed,
     known,
 )
-from apps.text import LANGUAGES, Pair, both
+from apps.text import LANGUAGES, Pair, both, fixed
 from genkit.asked import MAX_SEED
 from genkit.data.picturebook import Scene, parse
 from genkit.data.picturebook.ask import Ask
@@ -239,7 +239,7 @@ class Desk:
                 url = cards.png_url(receipt.encode(event.image, self._manifest(work, event)))
                 places[event.index] = replace(places[event.index], url=url, done=True)
                 images[event.index] = event.image
-        seconds = _decimal(time.monotonic() - start, 1)
+        seconds = fixed(time.monotonic() - start, 1)
         yield cards.progress(steps, steps, both("status.reading")), places
         scenes = self.studio.read([images[index] for index in range(len(places))])
         places = [_read(card, ask, scene) for card, scene in zip(places, scenes)]
@@ -266,12 +266,6 @@ def _opened(path: Any) -> receipt.Receipt:
     if isinstance(found.manifest, receipt.TracedManifest):
         raise Refused("receipt.traced")
     return found
-
-
-def _decimal(value: float, places: int) -> Pair:
-    """A number as each language writes it: 0.5 and 0,5."""
-    text = f"{value:.{places}f}"
-    return Pair(text, text.replace(".", ","))
 
 
 def _checks(ask: Ask, scene: Scene) -> Iterator[tuple[Pair, bool]]:

@@ -2,14 +2,16 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_generate import fast  # noqa: F401
 
 from genkit.adherence import agreement, overlap
 from genkit.data.hints import BLANK, edges, layout, planes, rough, scribble
-from genkit.data.picturebook.canvas import PARTS
+from genkit.data.picturebook.canvas import PART_COLOURS, PARTS, coloured
 from genkit.data.picturebook.scene import Scene
 
 SIDE = 64
@@ -127,6 +129,18 @@ def test_planes_are_one_where_a_part_was_painted():
     assert torch.equal(found.argmax(dim=0)[0], torch.tensor([0, 3]))
     with pytest.raises(ValueError, match=f"the value {len(PARTS)}: use 0 to"):
         planes(np.full((2, 2), len(PARTS), dtype=np.uint8))
+
+
+def test_a_map_in_colours_can_be_read_back():
+    """No two parts look alike, and none looks like what is not painted."""
+    assert tuple(PART_COLOURS) == PARTS
+    known = np.array([*PART_COLOURS.values(), (255, 255, 255)], dtype=np.uint8)
+    lab = cv2.cvtColor(known[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    apart = np.linalg.norm(lab[:, None] - lab, axis=-1) + 1e9 * np.eye(len(known))
+    assert apart.min() > 10  # of CIELAB, where 2.3 can just be told apart
+    parts = np.random.default_rng(0).integers(0, len(PARTS) + 1, (8, 8)).astype(np.uint8)
+    shown = np.asarray(coloured(Image.fromarray(np.where(parts < len(PARTS), parts, BLANK))))
+    assert np.array_equal((shown[..., None, :] == known).all(axis=-1).argmax(axis=-1), parts)
 
 
 def test_a_layout_holds_the_mean_colours():

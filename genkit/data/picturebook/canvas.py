@@ -14,12 +14,25 @@ y up, its height about 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from PIL import Image, ImageDraw
 
-__all__ = ["PARTS", "Colour", "Page", "Pen", "Point", "Shape", "ellipse", "mix", "shade"]
+__all__ = [
+    "PARTS",
+    "PART_COLOURS",
+    "Colour",
+    "Page",
+    "Pen",
+    "Point",
+    "Shape",
+    "coloured",
+    "ellipse",
+    "mix",
+    "shade",
+]
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -30,6 +43,36 @@ PARTS = (
     "flower", "mushroom", "snowman", "boat", "whale",
 )  # fmt: skip
 """Classes of the semantic map; the index is the pixel value."""
+
+PART_COLOURS: Mapping[str, Colour] = MappingProxyType(
+    {
+        "sky": (132, 196, 244),
+        "light": (255, 214, 64),
+        "cloud": (190, 192, 204),
+        "rainbow": (243, 140, 205),
+        "balloon": (226, 48, 48),
+        "mountain": (142, 132, 128),
+        "meadow": (140, 203, 96),
+        "desert": (236, 206, 140),
+        "snow": (216, 228, 252),
+        "sea": (42, 110, 190),
+        "house": (196, 104, 72),
+        "castle": (150, 128, 184),
+        "windmill": (250, 176, 140),
+        "lighthouse": (255, 128, 118),
+        "tent": (246, 146, 30),
+        "pine": (18, 84, 58),
+        "tree": (52, 150, 62),
+        "palm": (150, 160, 36),
+        "cactus": (60, 186, 146),
+        "flower": (220, 50, 150),
+        "mushroom": (160, 28, 56),
+        "snowman": (150, 232, 222),
+        "boat": (112, 66, 34),
+        "whale": (62, 68, 132),
+    }
+)
+"""In which a map is shown and painted: natural where that leaves no two alike."""
 
 SUPERSAMPLE = 3
 
@@ -105,6 +148,14 @@ class Page:
 def _pixels(points: Iterable[Point], side: int) -> list[Point]:
     # Pillow counts pixel centres as integers: half a pixel less than a continuous coordinate.
     return [(x * side - 0.5, y * side - 0.5) for x, y in points]
+
+
+def coloured(parts: Image.Image) -> Image.Image:
+    """A semantic map, mode "L", in the colours of its parts; a value that is no part is white."""
+    shown, palette = parts.copy(), [PART_COLOURS[part] for part in PARTS]
+    palette += [(255, 255, 255)] * (256 - len(palette))
+    shown.putpalette([channel for colour in palette for channel in colour])
+    return shown.convert("RGB")
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:

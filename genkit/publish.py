@@ -48,7 +48,7 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
     Reader: ("labels",),
     TextEncoder: ("captions",),
     LatentDiffusion: ("prompt-fidelity", "prompt-fidelity-held-out"),
-    Student: ("prompt-fidelity", "prompt-fidelity-held-out"),
+    Student: ("prompt-fidelity", "prompt-fidelity-held-out", "few-steps"),
     Control: ("adherence",),
     Segmenter: ("parts",),
     NoisyClassifier: ("noisy-classes",),
@@ -57,7 +57,7 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
 """The metrics on the card of each family."""
 
 UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim"}
-UNITS |= dict.fromkeys(("frechet", "unconditional", "units"), "{:.4g}")
+UNITS |= dict.fromkeys(("frechet", "unconditional", "units", "few-steps", "adherence"), "{:.4g}")
 """How a metric's numbers are written; one that is not here is a share."""
 
 PAUSE = 900.0

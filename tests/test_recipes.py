@@ -209,7 +209,7 @@ def test_the_autoencoder_starts_from_principal_components(few):
 def test_latents_are_those_of_the_autoencoder_in_units_of_their_effect(few):
     """Before training the code is linear, so a channel's effect on the pixels is known exactly."""
     coder = book128_latent.coder()
-    z = torch.from_numpy(book128_latent.latents().astype(np.float32))
+    z = torch.from_numpy(book128_latent.latents(FEW).astype(np.float32))
     picture = torch.from_numpy(book.pictures(FEW, 128)[:3].copy()).permute(0, 3, 1, 2)
     again = hub.load("book128_autoencoder").encode(picture.float() / 127.5 - 1).mean
     assert (z[:3] - again).abs().max() < 0.05 * again.std()

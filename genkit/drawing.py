@@ -18,7 +18,7 @@ from torch import Tensor
 from genkit import hub
 from genkit.generate import Picture, Preview, SketchToImage, TextToImage
 
-__all__ = ["drawing"]
+__all__ = ["drawing", "drawn"]
 
 BATCH = 8
 """Pictures at a time."""
@@ -40,15 +40,28 @@ def drawing(name: str, base: str = "book128_latent") -> Callable[..., Iterator[I
     return lambda *asked: chosen()(*asked)
 
 
+def drawn(
+    model: TextToImage, prompts: Sequence[str], seeds: Sequence[int], steps: int | None = None
+) -> Iterator[Image.Image]:
+    """A picture of every prompt.
+
+    Args:
+        model: Ready to draw.
+        prompts, seeds: One each for every picture.
+        steps: Of the sampler; None: as the model draws best.
+    """
+    for first in range(0, len(prompts), BATCH):
+        some = slice(first, first + BATCH)
+        yield from _images(model(list(prompts[some]), seeds=list(seeds[some]), steps=steps))
+
+
 def _drawn(name: str) -> Callable[..., Iterator[Image.Image]]:
     models = cache(TextToImage.from_pretrained)
 
     def draw(
         prompts: Sequence[str], seeds: Sequence[int], by: str = name
     ) -> Iterator[Image.Image]:
-        for first in range(0, len(prompts), BATCH):
-            some = slice(first, first + BATCH)
-            yield from _images(models(by)(list(prompts[some]), seeds=list(seeds[some])))
+        return drawn(models(by), prompts, seeds)
 
     return draw
 

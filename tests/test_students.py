@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_generate import tiny
+from test_generate import fast, tiny  # noqa: F401
 
 from genkit import fidelity, students
 from genkit.data.picturebook.scene import SPLITS, Scene
-from genkit.drawing import drawing
+from genkit.drawing import drawing, drawn
 from genkit.evaluate import evaluate
 from genkit.fidelity import Prompt, prompts, stacked
 from genkit.frechet import features, frechet_distance
+from genkit.generate import Picture, Preview
 from genkit.models.latent import Student
 from genkit.models.reader import Reader
 from genkit.quality import precision_recall
@@ -119,6 +120,23 @@ def test_both_are_asked_as_they_draw_best():
     (ours,), (theirs,) = draw(["snow"], [3]), draw(["snow"], [3], "teacher")
     assert ours.tobytes() != theirs.tobytes()
     assert theirs.tobytes() == next(drawing("teacher")(["snow"], [3])).tobytes()
+
+
+@pytest.mark.usefixtures("fast")
+def test_many_pictures_come_in_order_some_at_a_time():
+    asked = []
+
+    def model(texts: list[str], seeds: list[int], steps: int | None) -> Iterator[object]:
+        asked.append((len(texts), steps))
+        yield Preview(1, 2, ())
+        for i, (text, seed) in enumerate(zip(texts, seeds, strict=True)):
+            image = Image.new("RGB", (8, 8), (seed, 0, 0))
+            yield Picture(i, image, text, seed, 2, 3, 0.5, "ab" * 32)
+
+    found = list(drawn(model, [f"{i} pines" for i in range(10)], range(5, 15), 2))
+    assert [image.getpixel((0, 0))[0] for image in found] == list(range(5, 15))
+    assert asked == [(8, 2), (2, 2)]
+    assert {image.info["evaluations"] for image in found} == {3}
 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence(asked):

@@ -14,7 +14,7 @@ from apps.cards import png_url
 from apps.ink import map_image
 from apps.text import both
 from genkit.data.picturebook import Scene
-from genkit.data.picturebook.canvas import PAINTS
+from genkit.data.picturebook.canvas import PART_COLOURS
 
 __all__ = ["board", "examples"]
 
@@ -71,7 +71,7 @@ def examples() -> str:
 
 
 def _paints() -> Iterator[str]:
-    for i, (part, colour) in enumerate(PAINTS.items()):
+    for i, (part, colour) in enumerate(PART_COLOURS.items()):
         yield (
             f'<button type="button" role="radio" data-paint="{i}" aria-checked="{_flag(not i)}">'
             f'<i style="background:rgb{colour}"></i>{both(f"sketch.part.{part}")}</button>'

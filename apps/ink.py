@@ -5,7 +5,7 @@ A drawing may come from the page's own canvas, from any other program, or from p
     the opaque part, where most of the picture is transparent (a layer)
     else what differs from the paper, the commonest grey: dark on white and white on dark alike
 
-and the colours of a painted map are those of `PAINTS`; what has none of them, or is transparent,
+and the colours of a painted map are those of `PART_COLOURS`; what has none of them, or is transparent,
 was not painted. A drawing that is not square keeps its sides and gets margins.
 
 A drawing becomes a PNG of a few hundred bytes again, which a receipt carries.
@@ -25,7 +25,7 @@ from torch import Tensor
 from apps import upload
 from genkit.adherence import Agreement, agreement, overlap
 from genkit.data.hints import BLANK, edges, planes
-from genkit.data.picturebook.canvas import PAINTS, PARTS
+from genkit.data.picturebook.canvas import PART_COLOURS, PARTS
 
 __all__ = [
     "KINDS",
@@ -124,7 +124,7 @@ def painted(picture: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "128 128"]
     """The part whose paint every pixel has, or `BLANK`, of RGBA of any size."""
     square = _square(Image.fromarray(picture), (0, 0, 0, 0))
     small = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    paints = np.array([PAINTS[part] for part in PARTS], dtype=np.float64)
+    paints = np.array([PART_COLOURS[part] for part in PARTS], dtype=np.float64)
     apart = np.linalg.norm(small[..., None, :3].astype(np.float64) - paints, axis=-1)
     parts = apart.argmin(axis=-1).astype(np.uint8)
     parts[(apart.min(axis=-1) > NEAR) | (small[..., 3] < 128)] = BLANK
@@ -141,7 +141,7 @@ def map_image(parts: UInt8[np.ndarray, "H W"]) -> Image.Image:
     """A map in its paints, RGBA; transparent where nothing was painted."""
     table = np.zeros((256, 4), dtype=np.uint8)
     for index, part in enumerate(PARTS):
-        table[index] = (*PAINTS[part], 255)
+        table[index] = (*PART_COLOURS[part], 255)
     return Image.fromarray(table[parts])
 
 

@@ -12,7 +12,18 @@ from benchmarks import RESULTS
 
 __all__ = ["main"]
 
-NAMES = ("batch", "sampling", "samplers", "latency", "slider", "families", "pythae_vae", "compare")
+NAMES = (
+    "batch",
+    "sampling",
+    "samplers",
+    "latency",
+    "slider",
+    "families",
+    "pythae_vae",
+    "compare",
+    "adherence",
+    "fewsteps",
+)
 WANTED: Mapping[tuple[str, str], str] = {
     ("batch", "float32 largest difference"): "≤ 1e-5",
     ("batch", "bfloat16 lowest PSNR dB"): "≥ 40",
@@ -35,10 +46,11 @@ WANTED: Mapping[tuple[str, str], str] = {
 def rows(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
     """(benchmark, figure, value, wanted) of the results that are kept."""
     for name in names:
-        facts = json.loads((RESULTS / f"{name}.json").read_bytes())
-        for figure, value in flat({k: v for k, v in facts.items() if k != "machine"}):
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            yield name, figure, shown, WANTED.get((name, figure), "")
+        for path in (*RESULTS.glob(f"{name}.json"), *sorted(RESULTS.glob(f"{name}_*.json"))):
+            facts = json.loads(path.read_bytes())
+            for figure, value in flat({k: v for k, v in facts.items() if k != "machine"}):
+                shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+                yield path.stem, figure, shown, WANTED.get((name, figure), "")
 
 
 def flat(facts: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:

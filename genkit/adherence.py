@@ -35,7 +35,7 @@ from genkit.data.hints import BLANK, edges, planes, rough, scribble
 from genkit.data.picturebook.canvas import PARTS
 from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import to_unit
-from genkit.fidelity import READER, Prompt, judged, load_reader, read, stacked
+from genkit.fidelity import Prompt, judged, seen, stacked
 from genkit.models.segmenter import Segmenter
 from genkit.runtime import detect, prepare
 
@@ -225,11 +225,5 @@ def followed(
         hints = torch.stack([hint(prompt.seed) for prompt in some])
         texts, seeds = [prompt.text for prompt in some], range(first, first + len(some))
         pictures += trace(hints, texts, seeds, strength)
-    reader = load_reader(READER)
-    scenes = [
-        scene
-        for first in range(0, len(pictures), BATCH)
-        for scene in read(reader, stacked(pictures[first : first + BATCH]))
-    ]
     found = measured(pictures, [prompt.seed for prompt in asked])
-    return found | {"fidelity": judged(asked, scenes)[0]}
+    return found | {"fidelity": judged(asked, seen(pictures))[0]}

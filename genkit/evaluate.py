@@ -8,6 +8,8 @@
                                what it sees, and the value is (attributes found)/(attributes asked)
     prompt-fidelity-held-out   the same for captions that ask for a pair of kind and colour which
                                no generator has seen; `pair` is the share of those pairs found
+    few-steps                  a student: Fréchet distance of its pictures from real ones over that
+                               of its teacher's, see `genkit.students`
     adherence                  a control: how well pictures follow the hints of test scenes, see
                                `genkit.adherence`; F1 of lines, mIoU of painted maps
     parts                      a segmenter: mIoU of what it sees in test pictures with their maps
@@ -60,12 +62,13 @@ from genkit.models.controlnet import Control
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.models.segmenter import Segmenter
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
 from genkit.probes import Encoder
 from genkit.runtime import detect, prepare
+from genkit.students import few_steps
 
 __all__ = ["METRICS", "Report", "evaluate", "fidelity"]
 
@@ -74,6 +77,7 @@ BATCH = 50
 COUNTS: Mapping[str, int] = {
     "prompt-fidelity": 500,
     "prompt-fidelity-held-out": 500,
+    "few-steps": 500,
     "adherence": 500,
     "frechet": 2000,
     "unconditional": 2000,
@@ -95,8 +99,8 @@ class Report:
         name: The checkpoint.
         metric: One of `METRICS`.
         value: In dB for psnr, bits per dimension for bound, a squared distance of features for
-            frechet and unconditional, a count for units, else a share from 0 to 1; None where
-            there is no such number.
+            frechet and unconditional, a ratio of two for few-steps, a count for units, else a
+            share from 0 to 1; None where there is no such number.
         n: How many pictures were looked at.
         details: Further numbers, by name.
         kind: Of bits per dimension: exact, no less than the exact number on average (bound), near
@@ -219,6 +223,14 @@ def _fidelity_held_out(name: str, n: int, seed: int, draw: Draw | None) -> Repor
     return fidelity(name, "prompt-fidelity-held-out", asked, draw)
 
 
+def _few_steps(name: str, n: int, seed: int, draw: Draw | None) -> Report:
+    student = hub.load(name)
+    if not isinstance(student, Student) or draw is None:
+        raise ValueError("few-steps needs the checkpoint of a student, such as book128_fast.")
+    value, details = few_steps(draw, student.teacher, list(prompts(n, seed)), seed)
+    return Report(name, "few-steps", value, n, details)
+
+
 def _adherence(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     """At strength 1, beside the base alone (strength 0) and, of lines, real pictures."""
     control = hub.load(name)
@@ -271,6 +283,7 @@ METRICS: Mapping[str, Metric] = {
     "captions": _captions,
     "prompt-fidelity": _fidelity,
     "prompt-fidelity-held-out": _fidelity_held_out,
+    "few-steps": _few_steps,
     "adherence": _adherence,
     "parts": _by(parts, Segmenter),
     "unconditional": _by(families.unconditional, Samples),

@@ -44,12 +44,14 @@ __all__ = [
     "load_reader",
     "prompts",
     "read",
+    "seen",
     "share_ok",
     "stacked",
 ]
 
 READER = "book128_reader"
 """The checkpoint that says what is in a drawn picture."""
+BATCH = 50
 
 Draw = Callable[[Sequence[str], Sequence[int]], Iterator[Image.Image]]
 """(prompts, seeds) → pictures: how a text-to-image model is asked for pictures."""
@@ -124,6 +126,13 @@ def read(reader: Reader, picture: UInt8[Tensor, "B 3 H W"]) -> list[Scene]:
     """The scenes that the reader sees: the likeliest class of every label."""
     weight = next(reader.parameters())
     return likeliest(reader(to_unit(picture).to(weight.device, weight.dtype)))
+
+
+def seen(pictures: Sequence[Image.Image]) -> list[Scene]:
+    """The scenes that the checkpoint `READER` sees in pictures of one size."""
+    reader = load_reader(READER)
+    parts = (pictures[first : first + BATCH] for first in range(0, len(pictures), BATCH))
+    return [scene for some in parts for scene in read(reader, stacked(some))]
 
 
 def likeliest(answers: Mapping[str, Categorical]) -> list[Scene]:

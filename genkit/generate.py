@@ -113,8 +113,7 @@ class TextToImage:
         """
         model = hub.load(name)
         if isinstance(model, Student):
-            manner = Manner(model.steps, 1.0, "euler")  # guidance is built in
-            return cls(model.among(hub.load(model.teacher)), name, runtime, manner)
+            return cls.taught(model, name, runtime)
         if not isinstance(model, LatentDiffusion):
             family = type(model).__name__
             raise ValueError(
@@ -122,6 +121,16 @@ class TextToImage:
                 "latent diffusion model, such as book128_latent."
             )
         return cls(model, name, runtime)
+
+    @classmethod
+    def taught(cls, student: Student, name: str, runtime: Runtime | None = None) -> "TextToImage":
+        """A student in its teacher's place, drawing in the few steps that it learned.
+
+        Raises:
+            ValueError: If the teacher is missing, or another one than when it was taught.
+        """
+        manner = Manner(student.steps, 1.0, "euler")  # guidance is built in
+        return cls(student.among(hub.load(student.teacher)), name, runtime, manner)
 
     @torch.inference_mode()
     def __call__(

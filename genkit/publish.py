@@ -25,7 +25,7 @@ from genkit.models.controlnet import Control
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.models.reader import Reader
 from genkit.models.segmenter import Segmenter
 from genkit.models.text import TextEncoder
@@ -48,6 +48,7 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
     Reader: ("labels",),
     TextEncoder: ("captions",),
     LatentDiffusion: ("prompt-fidelity", "prompt-fidelity-held-out"),
+    Student: ("prompt-fidelity", "prompt-fidelity-held-out", "few-steps"),
     Control: ("adherence",),
     Segmenter: ("parts",),
     NoisyClassifier: ("noisy-classes",),
@@ -56,7 +57,7 @@ MEASURED: Mapping[type[Model], tuple[str, ...]] = {
 """The metrics on the card of each family."""
 
 UNITS = {"psnr": "{:.2f} dB", "bound": "{:.3f} bits/dim"}
-UNITS |= dict.fromkeys(("frechet", "unconditional", "units"), "{:.4g}")
+UNITS |= dict.fromkeys(("frechet", "unconditional", "units", "few-steps", "adherence"), "{:.4g}")
 """How a metric's numbers are written; one that is not here is a share."""
 
 PAUSE = 900.0

@@ -21,7 +21,7 @@ from PIL import Image
 from apps.common import Studio
 from genkit.asked import Manner
 from genkit.data.picturebook import Scene, parse
-from genkit.data.picturebook.canvas import PAINTS
+from genkit.data.picturebook.canvas import PART_COLOURS
 from genkit.diffusion.denoise import Denoiser, Epsilon
 from genkit.diffusion.schedule import LinearBeta
 from genkit.diffusion.variance import LearnedVariance
@@ -113,7 +113,9 @@ class FakeSketchToImage:
 
 def _traced(hint: np.ndarray) -> Image.Image:
     """Dark lines on white, or the paints of a map."""
-    colours = np.array(list(PAINTS.values()) if len(hint) > 1 else [(40, 40, 40)], dtype=np.uint8)
+    colours = np.array(
+        list(PART_COLOURS.values()) if len(hint) > 1 else [(40, 40, 40)], dtype=np.uint8
+    )
     picture = np.where(hint.any(axis=0)[..., None], colours[hint.argmax(axis=0)], 255)
     return Image.fromarray(picture.astype(np.uint8))
 
@@ -126,7 +128,7 @@ class _Paints(Model):
         self.bias = torch.nn.Parameter(torch.ones(1))
 
     def parts(self, x: torch.Tensor) -> torch.Tensor:
-        paints = torch.tensor(list(PAINTS.values())) / 127.5 - 1
+        paints = torch.tensor(list(PART_COLOURS.values())) / 127.5 - 1
         return torch.cdist(x.flatten(2).mT, paints).argmin(dim=-1).unflatten(1, x.shape[2:]).byte()
 
 

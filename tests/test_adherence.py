@@ -1,16 +1,27 @@
 """Hints and how well they are followed: known drawings, known answers."""
 
 import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_generate import fast  # noqa: F401
 
-from genkit.adherence import agreement, overlap
+from genkit import adherence
+from genkit.adherence import agreement, ideal, lines, overlap, painting, regions
 from genkit.data.hints import BLANK, edges, layout, planes, rough, scribble
-from genkit.data.picturebook.canvas import PARTS
-from genkit.data.picturebook.scene import Scene
+from genkit.data.picturebook.canvas import PART_COLOURS, PARTS, coloured
+from genkit.data.picturebook.scene import SPLITS, Scene
+from genkit.evaluate import evaluate
+from genkit.fidelity import prompts
+from genkit.models.controlnet import Control
+from genkit.models.reader import Reader
+from genkit.models.segmenter import Segmenter
+from genkit.nn.unet import UNet
 
 SIDE = 64
 
@@ -129,6 +140,18 @@ def test_planes_are_one_where_a_part_was_painted():
         planes(np.full((2, 2), len(PARTS), dtype=np.uint8))
 
 
+def test_a_map_in_colours_can_be_read_back():
+    """No two parts look alike, and none looks like what is not painted."""
+    assert tuple(PART_COLOURS) == PARTS
+    known = np.array([*PART_COLOURS.values(), (255, 255, 255)], dtype=np.uint8)
+    lab = cv2.cvtColor(known[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    apart = np.linalg.norm(lab[:, None] - lab, axis=-1) + 1e9 * np.eye(len(known))
+    assert apart.min() > 10  # of CIELAB, where 2.3 can just be told apart
+    parts = np.random.default_rng(0).integers(0, len(PARTS) + 1, (8, 8)).astype(np.uint8)
+    shown = np.asarray(coloured(Image.fromarray(np.where(parts < len(PARTS), parts, BLANK))))
+    assert np.array_equal((shown[..., None, :] == known).all(axis=-1).argmax(axis=-1), parts)
+
+
 def test_a_layout_holds_the_mean_colours():
     picture = np.asarray(Scene.random(210_003).render(128))
     coarse = layout(picture, 4)
@@ -136,3 +159,123 @@ def test_a_layout_holds_the_mean_colours():
     assert coarse[5, 7] == pytest.approx(picture[:32, :32].mean(axis=(0, 1)), abs=1)
     with pytest.raises(ValueError, match="0 cells a side"):
         layout(picture, 0)
+
+
+# --- of a model, over test scenes ---------------------------------------------------------------
+
+
+class Sighted(Segmenter):
+    """Knows the true map of these scenes' pictures; any other page is all sky."""
+
+    def __init__(self, seeds: tuple[int, ...]) -> None:
+        super().__init__((8, 8, 8), (0, 0, 0))
+        scenes = [Scene.random(seed) for seed in seeds]
+        self.known = {
+            scene.render(128).tobytes(): np.asarray(scene.semantic_map(128)) for scene in scenes
+        }
+
+    def parts(self, x: torch.Tensor) -> torch.Tensor:
+        rows = ((x + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        sky = np.zeros((128, 128), dtype=np.uint8)
+        return torch.from_numpy(np.stack([self.known.get(row.tobytes(), sky) for row in rows]))
+
+
+@pytest.fixture()
+def shelf(tmp_path, monkeypatch) -> Path:
+    """Checkpoints of a reader and two controls, with fresh weights."""
+    monkeypatch.setenv("GENKIT_CHECKPOINTS", str(tmp_path))
+    for name, value in {"THREADS": "1", "DEVICE": "cpu", "DTYPE": "float32"}.items():
+        monkeypatch.setenv(f"GENKIT_{name}", value)
+    reader = Reader(widths=(8, 8, 8), blocks=(1, 1, 1), dim=16, layers=1, heads=2, tokens=4)
+    reader.save_pretrained(tmp_path / "book128_reader")
+    unet = UNet(4, (16, 16), (1, 1), (1, 1), 16, 16)
+    for kind, planes_ in (("sketch", 1), ("map", len(PARTS))):
+        Control.of(unet, kind, planes_).save_pretrained(tmp_path / kind)
+    return tmp_path
+
+
+class Copyist:
+    """Draws the very scenes under a control, and an empty page without one."""
+
+    def __init__(self, count: int) -> None:
+        self.seed = {prompt.text: prompt.seed for prompt in prompts(count)}
+        self.hints: list[torch.Tensor] = []
+
+    def __call__(
+        self, hints: torch.Tensor, texts: Sequence[str], seeds: Sequence[int], strength: float
+    ) -> Iterator[Image.Image]:
+        assert len(hints) == len(texts) == len(seeds)
+        self.hints.append(hints)
+        scenes = [Scene.random(self.seed[text]) for text in texts]
+        empty = Image.new("RGB", (128, 128), (200, 200, 200))
+        return (scene.render(128) if strength else empty for scene in scenes)
+
+
+def test_who_draws_the_scenes_themselves_reaches_what_real_pictures_reach(shelf):
+    trace = Copyist(6)
+    report = evaluate("sketch", "adherence", n=6, draw=trace)
+    best = ideal("sketch", list(prompts(6)))
+    assert report.value == report.details["of real pictures"] == best["f1"]
+    assert report.details["uncontrolled"] == 0  # an empty page has no edges
+    assert {key: report.details[key] for key in ("precision", "recall", "distance")} == {
+        key: best[key] for key in ("precision", "recall", "distance")
+    }
+    assert 0.5 < report.value < 1 and report.details["distance"] > 0
+    drawn = adherence.drawing(next(prompts(1)).seed) > 0
+    assert all(torch.equal(hints[0, 0], torch.from_numpy(drawn).float()) for hints in trace.hints)
+
+
+def test_means_of_lines_are_those_of_the_pictures():
+    seeds = SPLITS["test"][:3]
+    pictures = [Scene.random(seed).render(128) for seed in seeds]
+    alone = [lines([picture], [seed]) for picture, seed in zip(pictures, seeds)]
+    together = lines(pictures, seeds)
+    for key, value in together.items():
+        assert value == pytest.approx(np.mean([one[key] for one in alone]))
+
+
+def test_a_painter_of_the_scenes_is_wrong_only_where_the_hand_wandered(shelf, monkeypatch):
+    seeds = [prompt.seed for prompt in prompts(6)]
+    monkeypatch.setattr(adherence.hub, "load", lambda name, load=adherence.hub.load: (
+        Sighted(tuple(seeds)) if name == adherence.SEGMENTER else load(name)
+    ))  # fmt: skip
+    pictures = [Scene.random(seed).render(128) for seed in seeds]
+    maps = [np.array(Scene.random(seed).semantic_map(128)) for seed in seeds]
+    by_hand = overlap(maps, [painting(seed) for seed in seeds], len(PARTS))
+    found = regions(pictures, seeds)
+    assert found["miou"] == pytest.approx(np.mean(list(by_hand.values()))) and found["miou"] < 1
+    assert {PARTS[k]: v for k, v in by_hand.items()} == {
+        k: v for k, v in found.items() if k != "miou"
+    }
+    monkeypatch.setattr(adherence, "painting", lambda seed: maps[seeds.index(seed)])
+    assert set(regions(pictures, seeds).values()) == {1}
+    report = evaluate("map", "adherence", n=6, draw=Copyist(6))
+    assert report.value == report.details["of real pictures"] == 1
+    share = np.mean([one == 0 for one in maps])
+    assert report.details["uncontrolled"] == pytest.approx(share / len(np.unique(maps)))
+
+
+def test_a_segmenter_that_knows_is_right_everywhere(monkeypatch):
+    seeds = SPLITS["test"][2:7]
+    monkeypatch.setattr("genkit.pixels.exact", lambda name: Sighted(tuple(seeds)))
+    report = evaluate("sighted", "parts", n=5, seed=2)
+    assert report.value == 1 and set(report.details.values()) == {1}
+    drawn = {PARTS[k] for s in seeds for k in np.unique(Scene.random(s).semantic_map(128))}
+    assert set(report.details) == drawn | {"pixels"}
+
+
+def test_a_segmenter_that_sees_only_sky_is_as_right_as_there_is_sky(monkeypatch):
+    sky = Segmenter((8, 8, 8), (0, 0, 0))
+    torch.nn.init.zeros_(sky.last.conv.weight)
+    torch.nn.init.zeros_(sky.last.conv.bias)  # of equal answers the first, the sky, is taken
+    monkeypatch.setattr("genkit.pixels.exact", lambda name: sky)
+    report = evaluate("sky", "parts", n=5)
+    maps = [np.asarray(Scene.random(seed).semantic_map(128)) for seed in SPLITS["test"][:5]]
+    share = np.mean([one == 0 for one in maps])
+    assert report.details["pixels"] == report.details["sky"] == pytest.approx(share)
+    assert report.value == pytest.approx(share / len(np.unique(maps)))
+
+
+def test_what_is_no_control_is_refused_in_a_sentence(shelf):
+    with pytest.raises(ValueError, match="follows no hint: adherence measures book128_sketch"):
+        evaluate("book128_reader", "adherence", n=2, draw=Copyist(2))

@@ -11,7 +11,7 @@ from apps import ink
 from apps.settings import Refused
 from genkit.adherence import drawing, painting
 from genkit.data.hints import BLANK
-from genkit.data.picturebook.canvas import PAINTS, PARTS
+from genkit.data.picturebook.canvas import PART_COLOURS, PARTS
 from genkit.data.picturebook.scene import Scene
 
 SEEDS = range(210_000, 210_006)
@@ -72,12 +72,12 @@ def test_one_colour_all_over_is_no_drawing(paper):
 
 def test_paints_are_told_apart_and_other_colours_are_none():
     for index, part in enumerate(PARTS):
-        plain = ink.painted(np.full((20, 30, 4), (*PAINTS[part], 255), dtype=np.uint8))
+        plain = ink.painted(np.full((20, 30, 4), (*PART_COLOURS[part], 255), dtype=np.uint8))
         assert set(plain[40:88].ravel()) == {index}
         assert set(plain[0]) == {BLANK}  # a margin
     white = ink.painted(np.full((16, 16, 4), 255, dtype=np.uint8))
     assert (white == BLANK).all()
-    assert set(PAINTS) == set(PARTS) and len(set(PAINTS.values())) == len(PARTS)
+    assert set(PART_COLOURS) == set(PARTS) and len(set(PART_COLOURS.values())) == len(PARTS)
 
 
 def test_a_photo_is_its_edges_and_a_picture_follows_its_own_map():

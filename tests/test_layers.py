@@ -41,7 +41,7 @@ genkit.objectives
 
 genkit.hub genkit genkit.bridge genkit.coding genkit.frechet genkit.quality genkit.pixels
 genkit.families genkit.probes genkit.spaces
-genkit.fidelity genkit.adherence genkit.evaluate
+genkit.fidelity genkit.adherence genkit.students genkit.evaluate
 genkit.optimizer genkit.recipe genkit.cost genkit.train genkit.publish
 
 genkit.asked genkit.generate genkit.drawing

@@ -19,11 +19,13 @@ from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import Pictures
 from genkit.models.autoencoder import Autoencoder, DeterministicAutoencoder
 from genkit.models.classifier import NoisyClassifier
+from genkit.models.controlnet import Control
 from genkit.models.diffusion import PixelDiffusion
 from genkit.models.encoders import Contrastive, ConvEncoder, ViTEncoder
 from genkit.models.hvae import HVAE
-from genkit.models.latent import LatentDiffusion
+from genkit.models.latent import LatentDiffusion, Student
 from genkit.models.reader import Reader
+from genkit.models.segmenter import Segmenter
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
 from genkit.objectives import Objective
@@ -40,8 +42,12 @@ from genkit.recipes import (
     book32_vae,
     book32_vit,
     book128_autoencoder,
+    book128_fast,
     book128_latent,
+    book128_map,
     book128_reader,
+    book128_segmenter,
+    book128_sketch,
     book_text,
 )
 from genkit.train import find, train
@@ -49,8 +55,12 @@ from genkit.train import find, train
 NAMES = [module.name for module in pkgutil.iter_modules(genkit.recipes.__path__)]
 CLASSES = {
     "book128_autoencoder": Autoencoder,
+    "book128_fast": Student,
     "book128_latent": LatentDiffusion,
+    "book128_map": Control,
     "book128_reader": Reader,
+    "book128_segmenter": Segmenter,
+    "book128_sketch": Control,
     "book32_autoencoder": DeterministicAutoencoder,
     "book32_classifier": NoisyClassifier,
     "book32_contrastive": Contrastive,
@@ -76,9 +86,11 @@ class FewPictures(Pictures):
         return super().batch(list(indices)[:16], rng)
 
 
-def here(seeds: range, size: int, held_out: bool = False) -> Iterator[np.ndarray]:
+def here(
+    seeds: range, size: int, held_out: bool = False, view: book.View = Scene.render
+) -> Iterator[np.ndarray]:
     """In this process: starting others costs more than a few pictures."""
-    return (np.asarray(Scene.random(seed, held_out).render(size)) for seed in seeds)
+    return (np.asarray(view(Scene.random(seed, held_out), size)) for seed in seeds)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +102,7 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("GENKIT_DEVICE", "cpu")
     monkeypatch.setenv("GENKIT_THREADS", "1")
     small = dict(SPLITS) | {"train": FEW}
-    for module in (book128_reader, book32_reader, book_text):
+    for module in (book128_reader, book128_segmenter, book32_reader, book_text):
         monkeypatch.setattr(module, "SPLITS", small)
     for module in (
         book128_autoencoder,
@@ -106,8 +118,10 @@ def few(tmp_path, monkeypatch) -> Iterator[Path]:
         monkeypatch.setattr(module, "PICTURES", FEW)
     monkeypatch.setattr(book32_autoencoder, "PICTURES", CODED)
     monkeypatch.setattr(book32_ddpm, "EVALUATIONS", 2)
+    monkeypatch.setattr(book128_sketch, "SHOWN", 1)
     monkeypatch.setattr(book128_autoencoder, "Pictures", FewPictures)
-    monkeypatch.setattr(book128_latent, "SEEDS", FEW)
+    for module in (book128_fast, book128_latent, book128_map, book128_sketch):
+        monkeypatch.setattr(module, "SEEDS", FEW)
     monkeypatch.setattr(
         book128_latent, "EXAMPLES", {"en": ("two pines",), "vi": ("một ngôi nhà đỏ",)}
     )
@@ -128,6 +142,7 @@ def parents(few) -> None:
     book128_autoencoder.model().save_pretrained(few / "checkpoints" / "book128_autoencoder")
     book_text.RECIPE.model().save_pretrained(few / "checkpoints" / "book_text")
     book32_ddpm.model().save_pretrained(few / "checkpoints" / "book32_ddpm")
+    book128_latent.model().save_pretrained(few / "checkpoints" / "book128_latent")
 
 
 def short(name: str, steps: int = 2) -> Recipe:
@@ -145,7 +160,7 @@ def test_every_file_is_a_recipe_of_its_own_name():
         assert isinstance(recipe, Recipe) and recipe.name == name
         assert recipe.batch * recipe.steps > 30_000 and recipe.warmup < recipe.steps
         assert (recipe.sheet is None) == (name == "book_text")
-    with pytest.raises(ValueError, match="'book'; choose one of book128_autoencoder, book128_lat"):
+    with pytest.raises(ValueError, match="'book'; choose one of book128_autoencoder, book128_fas"):
         find("book")
 
 
@@ -194,7 +209,7 @@ def test_the_autoencoder_starts_from_principal_components(few):
 def test_latents_are_those_of_the_autoencoder_in_units_of_their_effect(few):
     """Before training the code is linear, so a channel's effect on the pixels is known exactly."""
     coder = book128_latent.coder()
-    z = torch.from_numpy(book128_latent.latents().astype(np.float32))
+    z = torch.from_numpy(book128_latent.latents(FEW).astype(np.float32))
     picture = torch.from_numpy(book.pictures(FEW, 128)[:3].copy()).permute(0, 3, 1, 2)
     again = hub.load("book128_autoencoder").encode(picture.float() / 127.5 - 1).mean
     assert (z[:3] - again).abs().max() < 0.05 * again.std()

@@ -379,7 +379,7 @@ def test_pictures_are_rendered_once_in_the_order_of_their_seeds(cache, monkeypat
         assert np.array_equal(picture, np.asarray(Scene.random(seed).render(32)))
     assert [path.name for path in cache.iterdir()] == [f"book-v{VERSION}-32-5-14-4.npy"]
 
-    def never(seeds, size, held_out):
+    def never(seeds, size, held_out, view):
         raise AssertionError("rendered again")
 
     monkeypatch.setattr(book, "rendered", never)
@@ -389,6 +389,14 @@ def test_pictures_are_rendered_once_in_the_order_of_their_seeds(cache, monkeypat
         again[0] = 0
     with pytest.raises(AssertionError, match="rendered again"):
         pictures(range(5, 14, 5), 32)
+
+
+@pytest.mark.parametrize("view", [Scene.outline, Scene.semantic_map])
+def test_other_views_are_kept_beside_the_pictures(cache, view):
+    shown, found = pictures(range(2), 32), pictures(range(2), 32, view=view)
+    assert found.shape == (2, 32, 32) and shown.shape == (2, 32, 32, 3)
+    for seed, one in enumerate(found):
+        assert np.array_equal(one, np.asarray(view(Scene.random(seed), 32)))
 
 
 def test_a_cache_is_there_whole_or_not_at_all(cache):

@@ -262,7 +262,7 @@ const number = (value, low, high) => typeof value === "number" && value >= low &
 // The drawing of a file, or an error: nothing in a file is trusted.
 function parsed(text) {
   const file = JSON.parse(text);
-  if (file?.genkit !== "drawing" || file.format !== 1 || !drawings[file.kind]) throw new Error("file");
+  if (file?.genkit !== "drawing" || file.format !== 1 || !Object.hasOwn(drawings, file.kind)) throw new Error("file");
   if (file.paper !== null && !/^data:image\/png;base64,[\w+/=]*$/.test(file.paper)) throw new Error("file");
   if (!Array.isArray(file.strokes)) throw new Error("file");
   if (file.strokes.length > STROKES) throw new Error("strokes");

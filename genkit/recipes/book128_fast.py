@@ -5,13 +5,18 @@ where the teacher arrives by three steps of two evaluations. Guidance of strengt
 built in, and a step costs one evaluation.
 """
 
+from copy import deepcopy
+
+from PIL import Image
+
 from genkit import hub
 from genkit.data.picturebook.source import Captions, Latents
+from genkit.generate import TextToImage
 from genkit.models.latent import Student
 from genkit.objectives import Straightening
 from genkit.optimizer import muon
 from genkit.recipe import Recipe
-from genkit.recipes.book128_latent import described
+from genkit.recipes.book128_latent import described, examples
 from genkit.recipes.book128_sketch import SEEDS, base
 
 __all__ = ["RECIPE"]
@@ -30,6 +35,11 @@ def data() -> Latents:
     return described(captions, base().autoencoder)
 
 
+def drawn(student: Student) -> Image.Image:
+    """The page's example prompts, drawn in the student's few steps."""
+    return examples(TextToImage.taught(deepcopy(student), "book128_fast"))
+
+
 RECIPE = Recipe(
     name="book128_fast",
     model=model,
@@ -40,4 +50,5 @@ RECIPE = Recipe(
     lr=3e-4,
     optimizer=muon,
     warmup=100,
+    sheet=drawn,
 )

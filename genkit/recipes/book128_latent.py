@@ -32,7 +32,7 @@ from genkit.recipe import Recipe
 from genkit.runtime import detect, prepare
 from genkit.sheet import sheet
 
-__all__ = ["RECIPE", "described"]
+__all__ = ["RECIPE", "described", "examples"]
 
 SEEDS = SPLITS["train"][:150_000]
 
@@ -99,8 +99,12 @@ def described(captions: Captions, autoencoder: Autoencoder) -> Latents:
 
 def drawn(net: LatentDiffusion) -> Image.Image:
     """The page's example prompts, drawn with the page's default settings."""
+    return examples(TextToImage(deepcopy(net), "book128_latent"))
+
+
+def examples(generator: TextToImage) -> Image.Image:
+    """The page's example prompts, drawn as this model draws best."""
     prompts = [prompt for language in LANGUAGES for prompt in EXAMPLES[language]]
-    generator = TextToImage(deepcopy(net), "book128_latent")
     events = generator(prompts, seeds=range(len(prompts)))
     pictures = [event.image for event in events if isinstance(event, Picture)]
     return sheet(pictures, prompts, columns=len(EXAMPLES["en"]))

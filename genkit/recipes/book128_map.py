@@ -5,17 +5,20 @@ model may do as it likes. Half of the prompts are empty.
 """
 
 import numpy as np
+from PIL import Image
 
+from genkit.adherence import painting
 from genkit.data.hints import planes, rough
 from genkit.data.picturebook.book import pictures
-from genkit.data.picturebook.canvas import PARTS
+from genkit.data.picturebook.canvas import PARTS, coloured
 from genkit.data.picturebook.scene import Scene
 from genkit.data.picturebook.source import Hinted
+from genkit.models.controlnet import Control
 from genkit.objectives import Controlling
 from genkit.optimizer import muon
 from genkit.recipe import Recipe
 from genkit.recipes.book128_latent import described
-from genkit.recipes.book128_sketch import SEEDS, base, captioned, copied
+from genkit.recipes.book128_sketch import SEEDS, base, captioned, copied, traced
 
 __all__ = ["RECIPE"]
 
@@ -30,6 +33,11 @@ def data() -> Hinted:
     return Hinted(described(captioned(), base().autoencoder), painted)
 
 
+def drawn(net: Control) -> Image.Image:
+    """What the control makes of painted maps."""
+    return traced(net, lambda seed: coloured(Image.fromarray(painting(seed))))
+
+
 RECIPE = Recipe(
     name="book128_map",
     model=lambda: copied("map", len(PARTS)),
@@ -40,4 +48,5 @@ RECIPE = Recipe(
     lr=1e-3,
     optimizer=muon,
     warmup=200,
+    sheet=drawn,
 )

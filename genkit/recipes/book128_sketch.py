@@ -5,15 +5,21 @@ thin, shaky, with gaps; the fourth is made of the edges of its picture. Half of 
 empty, so that a drawing alone is enough.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import numpy as np
+import torch
+from PIL import Image
 
 from genkit import hub
+from genkit.adherence import RULERS, drawing
 from genkit.data.hints import edges, scribble
 from genkit.data.picturebook.book import cached, pictures
 from genkit.data.picturebook.scene import SPLITS, VERSION, Scene
 from genkit.data.picturebook.source import Captions, Hinted
+from genkit.fidelity import prompts
+from genkit.generate import Picture, SketchToImage, TextToImage
 from genkit.models.controlnet import Control
 from genkit.models.latent import LatentDiffusion
 from genkit.nn.unet import UNet
@@ -21,12 +27,15 @@ from genkit.objectives import Controlling
 from genkit.optimizer import muon
 from genkit.recipe import Recipe
 from genkit.recipes.book128_latent import described
+from genkit.sheet import sheet
 
-__all__ = ["RECIPE", "base", "captioned", "copied"]
+__all__ = ["RECIPE", "base", "captioned", "copied", "traced"]
 
 SEEDS = SPLITS["train"][:20_000]
 EDGES = 0.25
 """Share of drawings that are made of edges."""
+SHOWN = 8
+"""Scenes on a sheet."""
 
 
 def base() -> LatentDiffusion:
@@ -70,6 +79,29 @@ def data() -> Hinted:
     return Hinted(described(captioned(), base().autoencoder), drawing)
 
 
+def traced(net: Control, view: Callable[[int], Image.Image]) -> Image.Image:
+    """Hints of test scenes above what is drawn from them with a caption, and without.
+
+    Args:
+        net: The control.
+        view: How the hint of a scene looks.
+    """
+    asked = list(prompts(SHOWN))
+    hints = torch.stack([RULERS[net.name][0](prompt.seed) for prompt in asked])
+    model = SketchToImage(TextToImage(base(), "book128_latent"), deepcopy(net), net.name)
+    texts = [prompt.text for prompt in asked]
+    pictures, captions = [view(prompt.seed) for prompt in asked], [""] * SHOWN
+    for words in (texts, captions):
+        events = model(hints, words, seeds=range(SHOWN))
+        pictures += [event.image for event in events if isinstance(event, Picture)]
+    return sheet(pictures, captions + texts + captions, columns=SHOWN)
+
+
+def drawn(net: Control) -> Image.Image:
+    """What the control makes of drawings."""
+    return traced(net, lambda seed: Image.fromarray(255 - drawing(seed)))
+
+
 RECIPE = Recipe(
     name="book128_sketch",
     model=lambda: copied("sketch", 1),
@@ -80,4 +112,5 @@ RECIPE = Recipe(
     lr=1e-3,
     optimizer=muon,
     warmup=200,
+    sheet=drawn,
 )

@@ -1,4 +1,4 @@
-"""The page 'Sketch' in a real Chromium: strokes by mouse and by touch, live and refined pictures."""
+"""The page 'Sketch' in a real Chromium: strokes by mouse and touch, live and refined pictures."""
 
 import json
 
@@ -23,6 +23,7 @@ def place(page, x: float, y: float) -> tuple[float, float]:
 
 
 def stroke(page, *points: tuple[float, float]) -> None:
+    page.locator("#gk-board").scroll_into_view_if_needed()
     page.mouse.move(*place(page, *points[0]))
     page.mouse.down()
     for point in points[1:]:
@@ -49,7 +50,8 @@ def ink(page) -> int:
     return page.evaluate(
         "() => { const board = document.getElementById('gk-board');"
         " const { data } = board.getContext('2d').getImageData(0, 0, 512, 512);"
-        " let dark = 0; for (let i = 0; i < data.length; i += 4) dark += data[i] < 128; return dark; }"
+        " let dark = 0; for (let i = 0; i < data.length; i += 4) dark += data[i] < 128;"
+        " return dark; }"
     )
 
 
@@ -207,7 +209,7 @@ def test_a_photo_becomes_a_drawing_while_the_thresholds_move(page, tmp_path) -> 
 
 
 def test_an_error_is_a_sentence_and_the_next_stroke_works(page) -> None:
-    page.click("#gk-sketch-more")
+    page.click("#gk-sketch-more button")
     page.fill("#gk-sketch-start input[type=number]", "0.9")
     page.fill("#gk-sketch-stop input[type=number]", "0.2")
     page.keyboard.press("Tab")

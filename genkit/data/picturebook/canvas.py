@@ -20,7 +20,19 @@ from types import MappingProxyType
 
 from PIL import Image, ImageDraw
 
-__all__ = ["PAINTS", "PARTS", "Colour", "Page", "Pen", "Point", "Shape", "ellipse", "mix", "shade"]
+__all__ = [
+    "PARTS",
+    "PART_COLOURS",
+    "Colour",
+    "Page",
+    "Pen",
+    "Point",
+    "Shape",
+    "coloured",
+    "ellipse",
+    "mix",
+    "shade",
+]
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -32,35 +44,35 @@ PARTS = (
 )  # fmt: skip
 """Classes of the semantic map; the index is the pixel value."""
 
-PAINTS: Mapping[str, Colour] = MappingProxyType(
+PART_COLOURS: Mapping[str, Colour] = MappingProxyType(
     {
-        "sky": (150, 202, 240),
-        "light": (255, 240, 150),
-        "cloud": (236, 240, 245),
-        "rainbow": (230, 120, 200),
-        "balloon": (228, 87, 86),
-        "mountain": (128, 120, 138),
-        "meadow": (126, 186, 92),
-        "desert": (228, 192, 122),
-        "snow": (208, 226, 246),
-        "sea": (48, 116, 184),
-        "house": (196, 92, 60),
-        "castle": (158, 150, 142),
-        "windmill": (238, 216, 190),
-        "lighthouse": (240, 40, 40),
-        "tent": (250, 146, 40),
-        "pine": (22, 92, 66),
-        "tree": (58, 140, 60),
-        "palm": (40, 176, 130),
-        "cactus": (92, 130, 30),
-        "flower": (250, 90, 140),
-        "mushroom": (168, 40, 70),
-        "snowman": (180, 196, 214),
-        "boat": (112, 72, 44),
-        "whale": (70, 78, 130),
+        "sky": (132, 196, 244),
+        "light": (255, 214, 64),
+        "cloud": (190, 192, 204),
+        "rainbow": (243, 140, 205),
+        "balloon": (226, 48, 48),
+        "mountain": (142, 132, 128),
+        "meadow": (140, 203, 96),
+        "desert": (236, 206, 140),
+        "snow": (216, 228, 252),
+        "sea": (42, 110, 190),
+        "house": (196, 104, 72),
+        "castle": (150, 128, 184),
+        "windmill": (250, 176, 140),
+        "lighthouse": (255, 128, 118),
+        "tent": (246, 146, 30),
+        "pine": (18, 84, 58),
+        "tree": (52, 150, 62),
+        "palm": (150, 160, 36),
+        "cactus": (60, 186, 146),
+        "flower": (220, 50, 150),
+        "mushroom": (160, 28, 56),
+        "snowman": (150, 232, 222),
+        "boat": (112, 66, 34),
+        "whale": (62, 68, 132),
     }
 )
-"""The colour in which a map shows a part, each unlike the others."""
+"""In which a map is shown and painted: natural where that leaves no two alike."""
 
 SUPERSAMPLE = 3
 
@@ -136,6 +148,14 @@ class Page:
 def _pixels(points: Iterable[Point], side: int) -> list[Point]:
     # Pillow counts pixel centres as integers: half a pixel less than a continuous coordinate.
     return [(x * side - 0.5, y * side - 0.5) for x, y in points]
+
+
+def coloured(parts: Image.Image) -> Image.Image:
+    """A semantic map, mode "L", in the colours of its parts; a value that is no part is white."""
+    shown, palette = parts.copy(), [PART_COLOURS[part] for part in PARTS]
+    palette += [(255, 255, 255)] * (256 - len(palette))
+    shown.putpalette([channel for colour in palette for channel in colour])
+    return shown.convert("RGB")
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:

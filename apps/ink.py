@@ -5,8 +5,8 @@ A drawing may come from the page's own canvas, from any other program, or from p
     the opaque part, where most of the picture is transparent (a layer)
     else what differs from the paper, the commonest grey: dark on white and white on dark alike
 
-and the colours of a painted map are those of `PART_COLOURS`; what has none of them, or is transparent,
-was not painted. A drawing that is not square keeps its sides and gets margins.
+and the colours of a painted map are those of `PART_COLOURS`; what has none of them, or is
+transparent, was not painted. A drawing that is not square keeps its sides and gets margins.
 
 A drawing becomes a PNG of a few hundred bytes again, which a receipt carries.
 """

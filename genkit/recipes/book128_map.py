@@ -43,10 +43,10 @@ RECIPE = Recipe(
     model=lambda: copied("map", len(PARTS)),
     objective=lambda model: Controlling(model, base()),
     data=data,
-    steps=1500,
+    steps=700,
     batch=32,
     lr=1e-3,
     optimizer=muon,
-    warmup=200,
+    warmup=100,
     sheet=drawn,
 )

@@ -6,6 +6,7 @@ start cold s     the same with the environment's files dropped from memory befor
 preview, picture from the click on Draw to the frame that shows the first preview (JPEG) and the
                  finished picture (PNG), read from the clock of a real Chromium's page; one
                  picture at the page's defaults, another test prompt and seed each time
+quick            the same by the quick model, and how many times as fast it is
 peak memory MB   of the server's processes after all those pictures
 
 python -m benchmarks.latency [--clicks 40] [--starts 3]
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from apps.settings import CAREFUL, FAST
 from benchmarks import save
 from benchmarks.server import ROOT, Server, forget, serving
 
@@ -97,11 +99,11 @@ def click(page: "Page", prompt: str) -> dict[str, float]:
     return {name: value / 1000 for name, value in page.evaluate("window.seen").items()}
 
 
-def visit(server: Server, count: int) -> list[dict[str, float]]:
+def visit(server: Server, count: int, model: str) -> list[dict[str, float]]:
     """The times of this many clicks, after some that warm up."""
     from genkit.fidelity import prompts
 
-    with tab(server, "prompt", "html.gk-open") as page:
+    with tab(server, f"prompt?model={model}", "html.gk-open") as page:
         times = [click(page, prompt.text) for prompt in prompts(count + WARM_UP)]
     return times[WARM_UP:]
 
@@ -127,7 +129,8 @@ def main(clicks: int = 40, starts: int = 3) -> None:
             seconds.append(server.seconds)
     with serving() as server:
         seconds.append(server.seconds)
-        times = visit(server, clicks)
+        times = visit(server, clicks, CAREFUL)
+        quick = visit(server, clicks, FAST)
         memory = server.peak_mb()
     # Last, because a virtual machine may stay slow for a while after it gave memory back.
     forget((ROOT / "checkpoints", ROOT / "genkit", ROOT / "apps", Path(sys.prefix)))
@@ -140,6 +143,10 @@ def main(clicks: int = 40, starts: int = 3) -> None:
     }
     for name in ("preview", "picture"):
         figures |= summary(name, [one[name] for one in times if name in one])
+    figures |= summary("quick picture", [one["picture"] for one in quick])
+    figures["quick times as fast"] = round(
+        float(figures["picture p50 s"]) / float(figures["quick picture p50 s"]), 2
+    )
     save("latency", figures | {"peak memory MB": round(memory), "clicks": clicks})
 
 

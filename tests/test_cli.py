@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from genkit import cli
+from genkit.asked import Manner
 from genkit.cli import COMMANDS, main
 from genkit.data.picturebook.words import fold
 from genkit.models.autoencoder import Autoencoder
@@ -45,9 +46,10 @@ class TextToImage:
             raise FileNotFoundError(f"there is no checkpoint {name!r};\n name one of: tiny")
         return cls()
 
-    def __call__(
-        self, prompts, seeds, negative="", steps=20, guidance=3.0, sampler="euler", size=32
-    ) -> Iterator:
+    def asked(self, steps, guidance, sampler) -> Manner:
+        return Manner(steps or 4, guidance or 1.0, sampler or "euler")
+
+    def __call__(self, prompts, seeds, negative, steps, guidance, sampler, size) -> Iterator:
         assert len(prompts) == len(seeds) <= 8
         yield SimpleNamespace(step=1, steps=steps, images=())  # a preview is passed over
         for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
@@ -60,7 +62,6 @@ class TextToImage:
 def generate(monkeypatch):
     """A stand-in for genkit.generate: the command is tested here, not the model."""
     module = ModuleType("genkit.generate")
-    module.MAX_SEED = 2**31 - 1
     module.Picture, module.TextToImage = Picture, TextToImage
     monkeypatch.setitem(sys.modules, "genkit.generate", module)
 
@@ -168,6 +169,7 @@ def test_one_picture_is_the_file_itself(generate, tmp_path, capsys):
     assert main(["sample", "tiny", "--prompt", "", "--size", "16", "--out", str(out)]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["file"] == str(out)
+    assert (line["steps"], line["guidance"], line["sampler"]) == (4, 1.0, "euler")  # its own
     assert hashlib.sha256(Image.open(out).tobytes()).hexdigest() == line["sha256"]
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
 

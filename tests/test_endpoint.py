@@ -55,7 +55,7 @@ def test_the_endpoint_draws_files_with_receipts(client) -> None:
 def test_the_endpoint_has_the_names_of_the_template(client) -> None:
     info = client.view_api(return_format="dict", print_info=False)
     names = ["/between", "/blur", "/bound", "/compare", "/dreams", "/generate", "/line", "/match"]
-    names += ["/neighbours", "/noise", "/race", "/spaces", "/steer", "/traverse"]
+    names += ["/neighbours", "/noise", "/race", "/sketch", "/spaces", "/steer", "/traverse"]
     assert sorted(info["named_endpoints"]) == names
     assert not info["unnamed_endpoints"]
     endpoint = info["named_endpoints"]["/generate"]

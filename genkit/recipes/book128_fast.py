@@ -45,10 +45,10 @@ RECIPE = Recipe(
     model=model,
     objective=lambda student: Straightening(student, base()),
     data=data,
-    steps=950,
+    steps=600,
     batch=32,
-    lr=3e-4,
+    lr=5e-4,
     optimizer=muon,
-    warmup=100,
+    warmup=50,
     sheet=drawn,
 )

@@ -30,7 +30,7 @@ THUMB = 96
 def board() -> str:
     """Tabs, canvas, tools and paints."""
     tabs = "".join(
-        f'<button type="button" role="tab" data-tab="{name}" aria-selected="{_flag(not i)}">'
+        f'<button type="button" data-tab="{name}" aria-pressed="{_flag(not i)}">'
         f"{both(f'sketch.tab.{name}')}</button>"
         for i, name in enumerate(TABS)
     )
@@ -44,14 +44,15 @@ def board() -> str:
         for name in ACTS
     )
     return (
-        f'<div class="gk-tabs" role="tablist">{tabs}</div>'
+        f'<div class="gk-tabs" role="group">{tabs}</div>'
         f'<div class="gk-paper"><canvas id="gk-board" width="512" height="512" tabindex="0" '
-        f'role="img">{both("sketch.board")}</canvas>'
+        'role="application" aria-labelledby="gk-board-name"></canvas>'
+        f'<span class="gk-hidden" id="gk-board-name">{both("sketch.board")}</span>'
         f'<p class="gk-paper-hint">{both("sketch.hint")}</p></div>'
         f'<div class="gk-tools">{tools}<label>{both("sketch.width")}<input id="gk-brush" '
         'type="range" min="1" max="40" value="4"></label>'
         f"<span></span>{acts}</div>"
-        f'<div class="gk-paints" role="radiogroup">{"".join(_paints())}</div>'
+        f'<div class="gk-paints" role="group">{"".join(_paints())}</div>'
         '<input id="gk-open-drawing" type="file" accept="application/json,.json" hidden>'
         f'<p class="gk-note gk-warn" id="gk-board-note" role="alert" hidden></p>{_sentences()}'
     )
@@ -61,11 +62,12 @@ def examples() -> str:
     """Drawings of scenes to start from: lines for sketches, regions for maps."""
     buttons = []
     for kind in ("sketch", "map"):
-        for seed in EXAMPLES:
+        for number, seed in enumerate(EXAMPLES, start=1):
             paper, thumb = (_url(_example(kind, seed, side)) for side in (SIDE, THUMB))
             buttons.append(
-                f'<button type="button" data-example="{kind}" data-paper="{paper}" '
-                f'aria-label="{seed}"><img src="{thumb}" alt=""></button>'
+                f'<button type="button" data-example="{kind}" data-paper="{paper}">'
+                f'<span class="gk-hidden">{both("sketch.example", number=number)}</span>'
+                f'<img src="{thumb}" alt=""></button>'
             )
     return f"<p>{both('sketch.examples')}</p><div class='gk-examples'>{''.join(buttons)}</div>"
 
@@ -73,8 +75,9 @@ def examples() -> str:
 def _paints() -> Iterator[str]:
     for i, (part, colour) in enumerate(PART_COLOURS.items()):
         yield (
-            f'<button type="button" role="radio" data-paint="{i}" aria-checked="{_flag(not i)}">'
-            f'<i style="background:rgb{colour}"></i>{both(f"sketch.part.{part}")}</button>'
+            f'<button type="button" data-paint="{i}" aria-pressed="{_flag(not i)}">'
+            f'<i style="background:rgb{colour}" data-colour="{",".join(map(str, colour))}"></i>'
+            f"{both(f'sketch.part.{part}')}</button>"
         )
 
 

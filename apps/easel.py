@@ -9,6 +9,7 @@
 Long work is a generator, and every handler checks what it is given, as in `apps.handlers`.
 """
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +36,6 @@ from apps.settings import (
     check_choice,
     check_language,
     check_pieces,
-    check_size,
 )
 from apps.text import both, fixed
 from apps.traced import Traced
@@ -53,7 +53,6 @@ CONTROLS = {"sketch": "book128_sketch", "map": "book128_map"}
 SEEDS = 4
 """Columns of the sheet."""
 THRESHOLDS = (0.0, 300.0)
-KINDS = (*CONTROLS, "photo")
 
 
 @runtime_checkable
@@ -132,8 +131,8 @@ class Easel:
         with told(language):
             work = _quick(self._work(sent, dict(zip(traced.NAMES, values))), SEEDS)
             rows: list[list[meter.Cell]] = []
-            count = len(meter.STRENGTHS)
-            for strength in meter.STRENGTHS:
+            count = len(meter.ROWS)
+            for strength in meter.ROWS:
                 said = both("sketch.sheet.row", done=len(rows) + 1, all=count)
                 table = packed({"html": meter.sheet(rows, work.seeds)})
                 yield cards.progress(len(rows), count, said), table
@@ -150,7 +149,7 @@ class Easel:
                 return ""
             photo = upload.from_file(path, ink.SIDE)
             drawing = ink.photographed(photo, *_thresholds(low, high))
-            return packed({"paper": f"data:image/png;base64,{drawing.file()}"})
+            return packed({"paper": _paper(drawing)} | _now())
 
     def sketch(
         self,
@@ -171,7 +170,7 @@ class Easel:
 
         `image` is a picture file in base64: of `kind` sketch a line drawing, dark on white, white
         on dark or on a transparent layer; map: regions in the page's colours; photo: any picture,
-        whose edges are drawn. Without an image, and without a prompt, too, it draws freely.
+        whose edges are drawn. Without a sketch or map, and a prompt, it draws freely.
         `strength` is 0 to 1.5; the drawing acts from the share `start` of the way to the share
         `stop`. `model` is book128_latent (20 steps) or book128_fast (4). Each file carries its
         receipt. Errors are sentences in `language`.
@@ -200,9 +199,9 @@ class Easel:
             drawing = ink.read(
                 check_choice("kind", manifest.kind, tuple(CONTROLS)), manifest.drawing
             )
-            paper = f"data:image/png;base64,{drawing.file()}"
+            paper = None if drawing.empty else _paper(drawing)
             note = f'<p class="gk-note">{both("receipt.opened")}</p>'
-            sent = packed({"paper": paper, "kind": drawing.kind, "blank": drawing.empty})
+            sent = packed({"paper": paper, "kind": drawing.kind} | _now())
             return [*asdict(asked).values(), sent, note]
 
     def verify(self, language: Any, path: Any) -> Iterator[str]:
@@ -212,16 +211,10 @@ class Easel:
             work = Work(_settings(old), _drawing(old))
             if old.index >= len(work.seeds) or old.image_seed != work.seeds[old.index]:
                 raise Refused("receipt.manifest")
-            check_size("size", old.size, ink.SIDE)
-            steps = work.asked.num_inference_steps
-            yield cards.progress(0, steps, both("status.start"))
-            for event in self._events(work):
-                if isinstance(event, Preview):
-                    text = both("status.step", step=event.step, steps=event.steps)
-                    yield cards.progress(event.step, steps, text)
-                elif event.index == old.index:
-                    said = proof.sentences(found, old, event, self._manifest(work, event))
-                    yield cards.verdict(found.image, event.image, said)
+            events = self._events(work)
+            yield from proof.verified(
+                found, old, ink.SIDE, events, lambda picture: self._manifest(work, picture)
+            )
 
     # --- one request ---------------------------------------------------------------------------
 
@@ -312,14 +305,26 @@ class Easel:
         return FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
 
 
+def _paper(drawing: Drawing) -> str:
+    """The drawing for the board."""
+    buffer = io.BytesIO()
+    drawing.image().save(buffer, format="PNG")
+    return cards.png_url(buffer.getvalue())
+
+
+def _now() -> dict[str, int]:
+    """What makes an answer another one than an equal answer before, which would not be shown."""
+    return {"turn": time.monotonic_ns()}
+
+
 def _quick(work: Work, n: int) -> Work:
-    """The same by the model that takes few steps."""
-    steps = MODELS[FAST].steps
-    return replace(work, asked=replace(work.asked, model=FAST, num_inference_steps=steps, n=n))
+    """The same by the model that takes few steps and cannot exaggerate."""
+    asked = replace(work.asked, model=FAST, num_inference_steps=MODELS[FAST].steps, n=n)
+    return replace(work, asked=replace(asked, guess=False))
 
 
 def _read(image: Any, kind: Any) -> Drawing:
-    if check_choice("kind", kind, KINDS) != "photo":
+    if check_choice("kind", kind, (*CONTROLS, "photo")) != "photo":
         return ink.read(kind, image)
     return ink.photographed(upload.from_base64(image, ink.SIDE), LOW, HIGH)
 
@@ -343,4 +348,4 @@ def _settings(manifest: receipt.TracedManifest) -> Traced:
 
 
 def _drawing(manifest: receipt.TracedManifest) -> Drawing:
-    return ink.read(check_choice("kind", manifest.kind, tuple(CONTROLS)), manifest.drawing)
+    return ink.stored(check_choice("kind", manifest.kind, tuple(CONTROLS)), manifest.drawing)

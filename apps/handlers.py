@@ -172,19 +172,10 @@ class Desk:
             old, work = found.manifest, self._work(found.settings)
             if old.index >= len(work.seeds) or old.image_seed != work.seeds[old.index]:
                 raise Refused("receipt.manifest")
-            check_size("size", old.size, self.studio.size)
-            if found.image.size != (old.size, old.size):  # said before drawing, not after it
-                value = f"{found.image.width}×{found.image.height}"
-                raise Refused("receipt.size", value=value, limit=old.size)
-            steps = work.settings.num_inference_steps
-            yield cards.progress(0, steps, both("status.start"))
-            for event in self._events(work):
-                if isinstance(event, Preview):
-                    text = both("status.step", step=event.step, steps=event.steps)
-                    yield cards.progress(event.step, steps, text)
-                elif event.index == old.index:
-                    said = proof.sentences(found, old, event, self._manifest(work, event))
-                    yield cards.verdict(found.image, event.image, said)
+            events = self._events(work)
+            yield from proof.verified(
+                found, old, self.studio.size, events, lambda picture: self._manifest(work, picture)
+            )
 
     def notice(self, prompt: Any, negative: Any, guidance: Any = DEFAULTS.guidance_scale) -> str:
         """What of the texts will not be followed, while they are typed."""

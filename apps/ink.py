@@ -8,7 +8,7 @@ A drawing may come from the page's own canvas, from any other program, or from p
 and the colours of a painted map are those of `PART_COLOURS`; what has none of them, or is
 transparent, was not painted. A drawing that is not square keeps its sides and gets margins.
 
-A drawing becomes a PNG of a few hundred bytes again, which a receipt carries.
+Of the page's own board nothing is guessed, and a receipt carries the values that were followed.
 """
 
 import base64
@@ -18,26 +18,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from apps import upload
+from apps.settings import Refused
 from genkit.adherence import Agreement, agreement, overlap
 from genkit.data.hints import BLANK, edges, planes
-from genkit.data.picturebook.canvas import PART_COLOURS, PARTS
+from genkit.data.picturebook.canvas import PART_COLOURS, PARTS, coloured
 
 __all__ = [
     "KINDS",
     "SIDE",
     "Drawing",
+    "board",
     "covered",
     "followed",
     "ink",
     "map_image",
+    "on_white",
     "painted",
     "photographed",
     "read",
+    "stored",
 ]
 
 SIDE = 128
@@ -66,31 +70,33 @@ class Drawing:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was drawn."""
-        return not bool((self.values != (BLANK if self.kind == "map" else 0)).any())
+        """Whether nothing was drawn; nor was it where ink is all over."""
+        if self.kind == "map":
+            return not bool((self.values != BLANK).any())
+        return bool((self.values == self.values.flat[0]).all())
 
     def hint(self) -> Float[Tensor, "1 K H W"]:
-        """What the control is given."""
+        """What the control is given; zero everywhere where nothing was drawn."""
         if self.kind == "map":
             return planes(self.values[None])
-        return torch.from_numpy(self.values > 0)[None, None].float()
+        return torch.from_numpy((self.values > 0) & (not self.empty))[None, None].float()
 
     def image(self) -> Image.Image:
-        """Black on white, or paints on a transparent ground."""
+        """As the board shows it: black on white, or paints on a transparent ground."""
         if self.kind == "map":
             return map_image(self.values)
         return Image.fromarray(255 - self.values)
 
     def file(self) -> str:
-        """The drawing as PNG in base64: `read` gives the same values again."""
-        buffer, image = io.BytesIO(), self.image()
+        """The values as PNG in base64, for a receipt (`stored` gives them back)."""
+        buffer, image = io.BytesIO(), Image.fromarray(self.values)
         small = image.convert("1") if self.kind == "sketch" else image
         small.save(buffer, format="PNG", optimize=True)
         return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def read(kind: str, file: str) -> Drawing:
-    """The drawing of a picture file in base64, with or without `data:…,` before it.
+    """The drawing of anybody's picture file in base64, with or without `data:…,` before it.
 
     Args:
         kind: "sketch" or "map".
@@ -99,25 +105,47 @@ def read(kind: str, file: str) -> Drawing:
     Raises:
         Refused: See `apps.upload`.
     """
+    return _drawing(kind, file, KINDS[kind])
+
+
+def board(kind: str, file: str) -> Drawing:
+    """The same of the page's own board, whose paper is white: nothing is guessed."""
+    return _drawing(kind, file, painted if kind == "map" else on_white)
+
+
+def stored(kind: str, file: str) -> Drawing:
+    """The drawing of a receipt, as `Drawing.file` wrote it.
+
+    Raises:
+        Refused: It is another file.
+    """
+    grey = upload.layer(upload.unpacked(file))[..., 0]
+    known = grey < len(PARTS) if kind == "map" else grey == 0
+    if grey.shape != (SIDE, SIDE) or not (known | (grey == BLANK)).all():
+        raise Refused("receipt.manifest")
+    return Drawing(kind, grey)
+
+
+def _drawing(kind: str, file: str, values: Callable[[np.ndarray], np.ndarray]) -> Drawing:
     if file == "":
         blank = BLANK if kind == "map" else 0
         return Drawing(kind, np.full((SIDE, SIDE), blank, dtype=np.uint8))
-    return Drawing(kind, KINDS[kind](upload.layer(upload.unpacked(file))))
+    return Drawing(kind, values(upload.layer(upload.unpacked(file))))
 
 
 def ink(picture: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "128 128"]:
     """255 where a drawing has ink, in RGBA of any size."""
     opaque = picture[..., 3] >= 128
     if 0 < opaque.mean() < LAYER:
-        drawn = opaque
-    else:
-        colour, alpha = picture[..., :3].astype(np.float64), picture[..., 3:] / 255
-        grey = (colour * alpha + 255 * (1 - alpha)) @ (0.299, 0.587, 0.114)
-        counts = np.bincount(grey.round().astype(np.int64).ravel(), minlength=256)
-        drawn = np.abs(grey - counts.argmax()) >= CONTRAST
-    whole = Image.fromarray(drawn.astype(np.uint8) * 255)
-    small = np.asarray(_square(whole, 0).resize((SIDE, SIDE), Image.Resampling.BOX))
-    return np.where(small > 255 * COVERED, 255, 0).astype(np.uint8)
+        return _small(opaque)
+    grey = _grey(picture)
+    counts = np.bincount(grey.round().astype(np.int64).ravel(), minlength=256)
+    return _small(np.abs(grey - counts.argmax()) >= CONTRAST)
+
+
+def on_white(picture: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "128 128"]:
+    """255 where a drawing on white paper has ink."""
+    return _small(_grey(picture) <= 255 - CONTRAST)
 
 
 def painted(picture: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "128 128"]:
@@ -139,10 +167,9 @@ def photographed(picture: Image.Image, low: float, high: float) -> Drawing:
 
 def map_image(parts: UInt8[np.ndarray, "H W"]) -> Image.Image:
     """A map in its paints, RGBA; transparent where nothing was painted."""
-    table = np.zeros((256, 4), dtype=np.uint8)
-    for index, part in enumerate(PARTS):
-        table[index] = (*PART_COLOURS[part], 255)
-    return Image.fromarray(table[parts])
+    shown = coloured(Image.fromarray(parts))
+    shown.putalpha(Image.fromarray(np.where(parts == BLANK, 0, 255).astype(np.uint8)))
+    return shown
 
 
 def followed(drawing: Drawing, picture: Image.Image) -> Agreement:
@@ -156,6 +183,19 @@ def covered(drawing: Drawing, seen: UInt8[np.ndarray, "H W"]) -> float:
     return float(np.mean([shares[k] for k in np.unique(drawing.values) if k in shares]))
 
 
+def _grey(picture: UInt8[np.ndarray, "H W 4"]) -> Float[np.ndarray, "H W"]:
+    """Of a picture that lies on white."""
+    alpha = picture[..., 3:] / 255
+    return (picture[..., :3] * alpha + 255 * (1 - alpha)) @ (0.299, 0.587, 0.114)
+
+
+def _small(drawn: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "128 128"]:
+    """255 in every pixel of which ink covers enough."""
+    whole = Image.fromarray(drawn.astype(np.uint8) * 255)
+    small = np.asarray(_square(whole, 0).resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.where(small > 255 * COVERED, 255, 0).astype(np.uint8)
+
+
 def _square(image: Image.Image, margin: int | tuple[int, ...]) -> Image.Image:
     side = max(image.size)
     square = Image.new(image.mode, (side, side), margin)
@@ -164,4 +204,4 @@ def _square(image: Image.Image, margin: int | tuple[int, ...]) -> Image.Image:
 
 
 KINDS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"sketch": ink, "map": painted}
-"""What reads each kind of drawing."""
+"""What reads each kind of foreign drawing."""

@@ -8,14 +8,14 @@ from PIL import Image
 from apps.cards import jpeg_url
 from apps.text import both, fixed
 
-__all__ = ["STRENGTHS", "meter", "sheet"]
+__all__ = ["ROWS", "meter", "sheet"]
 
-STRENGTHS = (0.0, 0.5, 1.0, 1.5)
-"""Rows of the sheet."""
+ROWS = (0.0, 0.5, 1.0, 1.5)
+"""Strengths, one a row of the sheet."""
 
 
 def meter(found: Mapping[str, float]) -> str:
-    """The bar and its sentence; nothing where nothing was drawn."""
+    """The bar and its sentence; a word where there is nothing to follow."""
     if not found:
         return f'<p class="gk-note">{both("sketch.meter.none")}</p>'
     kind = "lines" if "f1" in found else "regions"
@@ -35,7 +35,7 @@ Cell = tuple[Image.Image, float | None]
 
 
 def sheet(rows: Sequence[Sequence[Cell]], seeds: Sequence[int]) -> str:
-    """A table of pictures, one row for each of `STRENGTHS`, one column a seed.
+    """A table of pictures, one row for each of `ROWS`, one column a seed.
 
     Args:
         rows: The pictures; rows that are still missing are places.
@@ -43,7 +43,7 @@ def sheet(rows: Sequence[Sequence[Cell]], seeds: Sequence[int]) -> str:
     """
     head = "".join(f'<th scope="col">{both("cards.seed", seed=seed)}</th>' for seed in seeds)
     lines = []
-    for strength, cells in zip_longest(STRENGTHS, rows):
+    for strength, cells in zip_longest(ROWS, rows):
         key = "sketch.sheet.strength" if strength else "sketch.sheet.without"
         name = both(key, strength=fixed(strength, 1))
         places = "".join(map(_cell, cells)) if cells else "<td><i></i>&nbsp;</td>" * len(seeds)

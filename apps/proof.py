@@ -1,19 +1,20 @@
 """What a receipt says of the making, and the proof: a picture drawn again against its file."""
 
 import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import genkit
-from apps import receipt
+from apps import cards, receipt
 from apps.common import Generator
-from apps.settings import Refused
+from apps.settings import Refused, check_size
 from apps.text import both, fixed
-from genkit.generate import Picture
+from genkit.generate import Picture, Preview
 
-__all__ = ["made", "opened", "sentences"]
+__all__ = ["made", "opened", "sentences", "verified"]
 
 
 def made(generator: Generator, picture: Picture) -> dict[str, Any]:
@@ -46,6 +47,39 @@ def opened(path: Any) -> receipt.Receipt:
         return receipt.read(Path(path))
     except FileNotFoundError as error:  # swept after an hour
         raise Refused("receipt.gone") from error
+
+
+def verified(
+    found: receipt.Receipt,
+    old: receipt.Manifest,
+    size: int,
+    events: Iterator[Preview | Picture],
+    made_now: Callable[[Picture], receipt.Manifest],
+) -> Iterator[str]:
+    """Progress, then the file beside the picture that was drawn again, as HTML.
+
+    Args:
+        found: The file.
+        old: Its manifest.
+        size: Width and height that are drawn here.
+        events: The request of the receipt, run again.
+        made_now: The manifest of a picture of now.
+
+    Raises:
+        Refused: The picture has another size, which is said before drawing, not after it.
+    """
+    check_size("size", old.size, size)
+    if found.image.size != (old.size, old.size):
+        value = f"{found.image.width}×{found.image.height}"
+        raise Refused("receipt.size", value=value, limit=old.size)
+    yield cards.progress(0, old.num_inference_steps, both("status.start"))
+    for event in events:
+        if isinstance(event, Preview):
+            text = both("status.step", step=event.step, steps=event.steps)
+            yield cards.progress(event.step, event.steps, text)
+        elif event.index == old.index:
+            told = sentences(found, old, event, made_now(event))
+            yield cards.verdict(found.image, event.image, told)
 
 
 def sentences(

@@ -196,6 +196,8 @@ def changes(old: Manifest, new: Manifest) -> tuple[tuple[str, str, str], ...]:
     pairs = {
         "model": (f"{old.model} {old.model_sha256[:10]}", f"{new.model} {new.model_sha256[:10]}"),
         "control": (_control(old), _control(new)),
+        "sampler": (old.sampler, new.sampler),
+        "guidance": (f"{old.guidance_scale:g}", f"{new.guidance_scale:g}"),
         "dtype": (old.dtype, new.dtype),
         "device": (old.device, new.device),
     }

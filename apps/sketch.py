@@ -61,6 +61,10 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     _sheet(easel, words, inputs)
     _edges(easel, language, photo)
     _receipts(easel, words, language, [controls[name] for name in NAMES])
+    again = {"fn": None, "js": "() => { genkit.sketch.changed(); }", "queue": False} | PRIVATE
+    controls["strength"].release(**again)
+    controls["seed"].submit(**again)
+    controls["prompt"].submit(fn=None, js="() => { genkit.sketch.refine(); }", **PRIVATE)
     controls["model"].input(_manner, controls["model"], controls["num_inference_steps"], **LIGHT)
     gr.api(endpoint(easel.sketch, "sketch"), api_name="sketch", **HEAVY)
     footer()
@@ -204,7 +208,7 @@ def _receipts(easel: Easel, words: Words, language: Any, settings: list[Any]) ->
         note = html_part("", elem_id="gk-receipt-note")
     back = html_part("", elem_id="gk-back-answer", elem_classes="gk-answer")
     file.upload(easel.open, [language, file], [*settings, back, note], **TOLD)
-    show = "(text) => { genkit.sketch.paper(text); }"
+    show = "(text) => { genkit.sketch.back(text); }"
     back.change(fn=None, inputs=[back], js=show, queue=False, **PRIVATE)
     heavy = {"show_progress": "hidden"} | PRIVATE | HEAVY
     verify.click(easel.verify, [language, file], [note], **heavy)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.forward import check_number, check_whole
-from apps.ink import KINDS, Drawing, read
+from apps.ink import KINDS, Drawing, board
 from apps.settings import (
     CAREFUL,
     LIMITS,
@@ -19,7 +19,17 @@ from apps.settings import (
 )
 from genkit.asked import LIMITS as MODEL
 
-__all__ = ["DEFAULTS", "NAMES", "STEPS", "STRENGTHS", "Traced", "check", "drawn"]
+__all__ = [
+    "DEFAULTS",
+    "NAMES",
+    "PICTURES",
+    "SHARES",
+    "STEPS",
+    "STRENGTHS",
+    "Traced",
+    "check",
+    "drawn",
+]
 
 STEPS, STRENGTHS, SHARES = (1, 50), MODEL["strength"], (0.0, 1.0)
 PICTURES = (1, 4)
@@ -52,25 +62,29 @@ def check(values: Mapping[str, Any]) -> Traced:
         values: Name → raw value, as JSON gives it. A name that is absent keeps its default.
 
     Raises:
-        Refused: A value is of the wrong type or outside its limits, or the control would begin
-            after its end.
+        Refused: A value is of the wrong type or outside its limits, the control would begin after
+            its end, or a model without guidance should exaggerate.
     """
     values = vars(DEFAULTS) | dict(values)
     start = check_number("start", values["start"], *SHARES)
     stop = check_number("stop", values["stop"], *SHARES)
     if start >= stop:
         raise Refused("sketch.order", start=shown(start), stop=shown(stop))
+    model = check_choice("model", values["model"], tuple(MODELS))
+    guess = check_flag("guess", values["guess"])
+    if guess and MODELS[model].guidance == 1:
+        raise Refused("sketch.guessing", model=model)
     steps = check_whole("num_inference_steps", values["num_inference_steps"], *STEPS)
     return Traced(
         prompt=check_text("prompt", values["prompt"]),
         strength=check_number("strength", values["strength"], *STRENGTHS),
         n=check_whole("n", values["n"], *PICTURES),
         seed=check_whole("seed", values["seed"], *LIMITS["seed"]),
-        model=check_choice("model", values["model"], tuple(MODELS)),
+        model=model,
         num_inference_steps=steps,
         start=start,
         stop=stop,
-        guess=check_flag("guess", values["guess"]),
+        guess=guess,
     )
 
 
@@ -85,4 +99,4 @@ def drawn(sent: Any) -> Drawing:
         kind, file = found.get("kind", "sketch"), found.get("image", "")
     except (ValueError, AttributeError, RecursionError) as error:
         raise Refused("sketch.sent") from error
-    return read(check_choice("kind", kind, tuple(KINDS)), file)
+    return board(check_choice("kind", kind, tuple(KINDS)), file)

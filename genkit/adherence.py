@@ -9,7 +9,7 @@ distance d in pixels:
     distance   mean of d(e, D) over E and of d(o, E) over D, their mean
 
 Of a painted map, the mean over the classes of |painted ∩ seen|/|painted ∪ seen| (mIoU), where a
-network says what is seen (`genkit.models.parts`); pixels that were not painted do not count.
+network says what is seen (`genkit.models.segmenter`); pixels that were not painted do not count.
 
 A picture is not a drawing: shadows, halos and stars have edges that nobody draws. What real
 pictures reach against their own drawings is therefore told beside what a model reaches.

@@ -232,7 +232,7 @@ def _few_steps(name: str, n: int, seed: int, draw: Draw | None) -> Report:
 
 
 def _adherence(name: str, n: int, seed: int, draw: Draw | None) -> Report:
-    """At strength 1, beside the base alone (strength 0) and, of lines, real pictures."""
+    """At strength 1, beside the base alone (strength 0) and real pictures."""
     control = hub.load(name)
     if not isinstance(control, Control) or control.name not in RULERS or draw is None:
         raise ValueError(f"{name} follows no hint: adherence measures book128_sketch, say.")

@@ -137,6 +137,8 @@ def test_only_the_students_denoiser_learns_from_the_teacher():
     loss.total.backward()
     assert all(p.grad is not None for p in model.denoiser.parameters())
     assert all(p.grad is None for p in teacher.parameters())
+    with pytest.raises(ValueError, match="3 pictures are not shared evenly by 2 windows"):
+        only(objective(hinted(teacher, TEXTS[:3])))
     for part, words in (
         ({"parametrization": V()}, "teacher has V instead of Flow"),
         ({"schedule": Cosine()}, "teacher has Cosine instead of Rectified"),

@@ -33,9 +33,33 @@ def stroke(mode: str, paper, colour, size=(512, 512)) -> Image.Image:
 def test_a_drawing_comes_back_from_its_own_file(seed):
     for kind, values in (("sketch", drawing(seed)), ("map", painting(seed))):
         one = ink.Drawing(kind, values)
-        assert np.array_equal(ink.read(kind, one.file()).values, values)
+        assert np.array_equal(ink.stored(kind, one.file()).values, values)
         assert len(one.file()) < 6000 and not one.empty
-        assert ink.read(kind, f"data:image/png;base64,{one.file()}").hint().shape[-1] == 128
+        shown = packed(one.image())
+        for seen in (ink.read(kind, shown), ink.board(kind, f"data:image/png;base64,{shown}")):
+            assert np.array_equal(seen.values, values)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.6, 0.97])
+def test_a_receipt_keeps_any_drawing_and_the_board_is_never_inverted(share):
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((128, 128)) < share, 255, 0).astype(np.uint8)
+    one = ink.Drawing("sketch", values)
+    assert np.array_equal(ink.stored("sketch", one.file()).values, values)
+    assert np.array_equal(ink.board("sketch", packed(one.image())).values, values)
+    noisy = ink.Drawing("map", rng.integers(0, len(PARTS), (128, 128)).astype(np.uint8))
+    assert np.array_equal(ink.stored("map", noisy.file()).values, noisy.values)
+    assert len(noisy.file()) < 20_000  # of the 65,536 characters of a receipt
+
+
+def test_what_is_no_drawing_of_a_receipt_is_refused():
+    for kind, image in (
+        ("sketch", Image.new("L", (64, 64))),
+        ("sketch", Image.new("L", (128, 128), 7)),
+        ("map", Image.new("L", (128, 128), len(PARTS))),
+    ):
+        with pytest.raises(Refused, match="receipt"):
+            ink.stored(kind, packed(image))
 
 
 def test_both_polarities_and_a_layer_are_the_same_ink():
@@ -64,7 +88,9 @@ def test_a_thin_line_of_a_large_drawing_stays_and_a_long_one_keeps_its_sides():
 @pytest.mark.parametrize("paper", ["black", "white", "#777777"])
 def test_one_colour_all_over_is_no_drawing(paper):
     plain = packed(Image.new("RGB", (300, 200), paper))
-    assert ink.read("sketch", plain).empty
+    assert ink.read("sketch", plain).empty and not ink.read("sketch", plain).hint().any()
+    full = ink.board("sketch", packed(Image.new("RGB", (64, 64), "black")))  # ink all over
+    assert full.empty and not full.hint().any()
     assert ink.read("map", packed(Image.new("RGBA", (50, 50)))).empty
     assert ink.read("sketch", "").empty and ink.read("map", "").empty
     assert not ink.read("map", "").hint().any()

@@ -13,7 +13,7 @@ from fake import FakeTextToImage, fake_studio
 from gradio_client import Client
 from PIL import Image
 
-from apps import build, easel, meter, options, receipt, traced
+from apps import build, easel, ink, meter, options, receipt, traced
 from apps.easel import Easel
 from apps.ink import Drawing
 from apps.settings import FAST, MAX_SEED, Refused
@@ -30,7 +30,12 @@ def sent(one: Drawing | None) -> str:
     """What the page's script sends."""
     if one is None:
         return json.dumps({"kind": "sketch", "image": ""})
-    return json.dumps({"kind": one.kind, "image": f"data:image/png;base64,{one.file()}"})
+    return json.dumps({"kind": one.kind, "image": f"data:image/png;base64,{shown(one)}"})
+
+
+def shown(one: Drawing) -> str:
+    """The file of a drawing as the board shows it."""
+    return packed(one.image())
 
 
 def values(**changes) -> list:
@@ -108,9 +113,9 @@ def test_the_sheet_has_a_row_a_strength_and_a_column_a_seed():
     here = desk()
     *_, (_, last) = here.sheet("en", sent(SKETCH), *values(seed=MAX_SEED))
     html = json.loads(last)["html"]
-    assert html.count("<img") == len(meter.STRENGTHS) * easel.SEEDS == 16
+    assert html.count("<img") == len(meter.ROWS) * easel.SEEDS == 16
     asked = asked_of(here, "book128_sketch", FAST)
-    assert [one["strength"] for one in asked] == list(meter.STRENGTHS)
+    assert [one["strength"] for one in asked] == list(meter.ROWS)
     assert asked[0]["seeds"] == (MAX_SEED, 0, 1, 2)
     empty = meter.sheet([], range(3))
     assert empty.count("<i>") == 12 and "<img" not in empty
@@ -123,7 +128,8 @@ def test_a_saved_picture_opens_with_its_drawing_and_verifies(tmp_path):
     *settings, back, note = here.open("en", path)
     assert dict(zip(NAMES, settings)) == vars(DEFAULTS) | chosen | {"seed": 3}
     back = json.loads(back)
-    assert back["kind"] == "map" and back["paper"].endswith(MAP.file()) and "back" in note
+    assert back["kind"] == "map" and "back" in note
+    assert np.array_equal(ink.board("map", back["paper"]).values, MAP.values)
     assert "Bit-identical" in list(here.verify("en", path))[-1]
     changed = Image.open(path)
     changed.putpixel((0, 0), (1, 2, 3))
@@ -153,7 +159,8 @@ def test_pictures_of_the_other_page_are_sent_there(tmp_path):
     [
         ({"drawing": "!!!"}, "base64"),
         ({"drawing": 7}, "base64"),
-        ({"kind": "photo"}, "kind|drawing"),
+        ({"kind": "photo"}, "kind"),
+        ({"drawing": MAP.file()}, "receipt"),
         ({"strength": 9}, "strength"),
         ({"start": 0.9, "stop": 0.1}, "begin before it ends"),
         ({"control": 7}, "receipt"),
@@ -187,6 +194,7 @@ BAD = [
     ({"start": 0.8, "stop": 0.2}, "before"),
     ({"stop": math.inf}, "number"),
     ({"guess": 1}, "true or false"),
+    ({"guess": True, "model": FAST}, "no effect with book128_fast"),
     ({"model": "book"}, "book128_latent, book128_fast"),
     ({"prompt": "x" * 1001}, "1000"),
     ({"prompt": None}, "text"),
@@ -240,10 +248,10 @@ def packed(image: Image.Image) -> str:
 
 
 def test_the_endpoint_draws_and_measures(client):
-    files, told = client.predict(SKETCH.file(), "sketch", n=2, seed=4, api_name="/sketch")
+    files, told = client.predict(shown(SKETCH), "sketch", n=2, seed=4, api_name="/sketch")
     assert len(files) == len(told) == 2 and [one["seed"] for one in told] == [4, 5]
     assert 0 < told[0]["f1"] <= 1 and Path(files[0]).read_bytes().startswith(b"\x89PNG")
-    _, told = client.predict(MAP.file(), "map", model=FAST, api_name="/sketch")
+    _, told = client.predict(shown(MAP), "map", model=FAST, api_name="/sketch")
     assert told == [{"seed": 1, "miou": 1.0}]
     photo = packed(Scene.random(SEED).render(300))
     _, told = client.predict(photo, "photo", api_name="/sketch")

@@ -1,8 +1,9 @@
 // The page 'Sketch': a board to draw on, and the picture that follows it.
 //
-// A drawing is {kind, paper, strokes}: "sketch" lines (Bézier-free: the browser joins the points),
-// "map" parts on a grid without smoothing, so that no colour lies between two paints. Strokes are
-// lists of points from 0 to 1, so a drawing has no resolution until it is shown.
+// A drawing is {kind, paper, strokes}: of a "sketch" lines, of a "map" parts on a grid without
+// smoothing, so that no colour lies between two paints. Strokes are lists of points from 0 to 1, so
+// a drawing has no resolution until it is shown. Every change of it is a turn; what belongs to an
+// earlier turn comes too late and is left out.
 const SIDE = 512; // of the board
 const GRID = 256; // of a map
 const BLANK = 255;
@@ -10,16 +11,19 @@ const PAUSE = 60; // ms between the end of a stroke and the request
 const REST = 1300; // ms without a stroke after which the refined picture is drawn
 const STROKES = 20000;
 const POINTS = 500000;
+const FILL = 500; // points that one fill counts for
+const LARGEST = 2048; // side of a paper
 
 const byId = (id) => document.getElementById(id);
 const part = (name) => document.querySelector(`[data-part="${name}"]`);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const board = byId("gk-board");
+const nothing = part("sketch.meter").innerHTML; // before there is a picture
 const brush = board.getContext("2d", { willReadFrequently: true });
 const over = byId("gk-overlay").getContext("2d");
-const paints = all("[data-paint] i").map((dot) => getComputedStyle(dot).backgroundColor.match(/\d+/g).map(Number));
+const paints = all("[data-paint] i").map((dot) => dot.dataset.colour.split(",").map(Number));
 
-const fresh = () => ({ paper: null, image: null, strokes: [], undone: [] });
+const fresh = () => ({ paper: null, image: null, strokes: [] });
 const drawings = { sketch: fresh(), map: fresh() };
 let tab = "sketch";
 let tool = "brush";
@@ -148,6 +152,7 @@ function point(event) {
 board.addEventListener("pointerdown", (event) => {
   if (stroke || event.button > 0) return;
   event.preventDefault();
+  board.focus({ preventScroll: true });
   board.setPointerCapture(event.pointerId);
   clearTimeout(resting);
   halt();
@@ -169,7 +174,6 @@ function lift(event) {
   const { id, ...done } = stroke;
   stroke = null;
   drawing().strokes.push(done);
-  drawing().undone = [];
   changed();
 }
 board.addEventListener("pointerup", lift);
@@ -177,6 +181,7 @@ board.addEventListener("pointercancel", lift);
 board.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
 
 function undo() {
+  if (stroke) return;
   const one = drawing();
   if (one.strokes.length) one.strokes.pop();
   else if (one.paper) Object.assign(one, { paper: null, image: null });
@@ -189,20 +194,24 @@ function clear() {
   changed();
 }
 board.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "z") { event.preventDefault(); undo(); }
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    undo();
+  }
 });
 
 // --- tools -------------------------------------------------------------------------------------
 
-const press = (buttons, chosen, name) => buttons.forEach((one) => one.setAttribute(name, String(one === chosen)));
+const press = (buttons, chosen) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === chosen)));
 
 function take(name) {
   tool = name;
-  press(all("[data-tool]"), document.querySelector(`[data-tool="${name}"]`), "aria-pressed");
+  press(all("[data-tool]"), document.querySelector(`[data-tool="${name}"]`));
 }
 function choose(name) {
+  quiet();
   tab = name;
-  press(all("[data-tab]"), document.querySelector(`[data-tab="${name}"]`), "aria-selected");
+  press(all("[data-tab]"), document.querySelector(`[data-tab="${name}"]`));
   document.documentElement.dataset.sketchTab = name;
   byId("gk-brush").value = width[kind()];
   if (tool === "fill" && kind() === "sketch") take("brush");
@@ -212,14 +221,14 @@ function choose(name) {
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("[data-tab], [data-tool], [data-act], [data-paint], [data-example], [data-thumb]");
-  if (!button) return;
+  if (!button || stroke) return;
   const { tab: name, tool: chosen, act: deed, paint: colour, example, thumb } = button.dataset;
   if (name) choose(name);
   else if (chosen) take(chosen);
   else if (deed) ({ undo, clear, save, open: () => byId("gk-open-drawing").click() })[deed]();
   else if (colour) {
     paint = Number(colour);
-    press(all("[data-paint]"), button, "aria-checked");
+    press(all("[data-paint]"), button);
     if (tool === "eraser") take("brush");
   } else if (example) start(example, button.dataset.paper);
   else if (thumb) pick(Number(thumb));
@@ -228,21 +237,27 @@ byId("gk-brush").addEventListener("input", (event) => { width[kind()] = Number(e
 
 const picture = (url) => { const image = new Image(); image.src = url; return image.decode().then(() => image); };
 
-// A drawing begins on this paper.
-async function start(name, url, quiet = false) {
+// A drawing gets this paper, and keeps these strokes.
+async function start(name, url, strokes = []) {
+  const now = turn += 1;
   const image = url ? await picture(url) : null;
-  drawings[name] = { ...fresh(), paper: url || null, image };
-  if (kind() !== name) choose(name);
-  redraw();
-  if (!quiet) changed();
+  if (now !== turn || stroke) return;
+  drawings[name] = { paper: url, image, strokes };
+  if (kind() !== name) choose(name); else redraw();
+  changed();
 }
 
-// What the server has made of a photo, or found in a receipt.
+// The server has found the edges of a photo: what was drawn over them stays.
 function paper(text) {
+  if (text) start("sketch", JSON.parse(text).paper, drawings.sketch.strokes);
+}
+
+// A receipt was opened: its picture is there already, nothing is asked for.
+async function back(text) {
   if (!text) return;
-  const { paper: url, kind: name, blank: empty } = JSON.parse(text);
-  if (name) choose(name);
-  start(name || "sketch", empty ? null : url, Boolean(name));
+  const { paper: url, kind: name } = JSON.parse(text);
+  await start(name, url);
+  quiet();
 }
 
 // --- saving ------------------------------------------------------------------------------------
@@ -268,11 +283,12 @@ function parsed(text) {
   if (file.strokes.length > STROKES) throw new Error("strokes");
   let count = 0;
   const strokes = file.strokes.map((one) => {
-    const sound = ["brush", "eraser", "fill"].includes(one?.tool) && number(one.width, 0.5, 64)
+    const tools = file.kind === "map" ? ["brush", "eraser", "fill"] : ["brush", "eraser"];
+    const sound = tools.includes(one?.tool) && number(one.width, 0.5, 64)
       && Number.isInteger(one.part) && number(one.part, 0, paints.length - 1) && Array.isArray(one.points)
       && one.points.length && one.points.every((at) => Array.isArray(at) && at.length === 2 && at.every((x) => number(x, 0, 1)));
     if (!sound) throw new Error("file");
-    count += one.points.length;
+    count += one.tool === "fill" ? FILL : one.points.length;
     if (count > POINTS) throw new Error("strokes");
     return { tool: one.tool, width: one.width, part: one.part, points: one.points };
   });
@@ -288,15 +304,13 @@ function say(key) {
 byId("gk-open-drawing").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   event.target.value = "";
-  if (!file) return;
+  if (!file || stroke) return;
   try {
     if (file.size > 16e6) throw new Error("strokes");
     const found = parsed(await file.text());
     const image = found.paper ? await picture(found.paper) : null;
-    drawings[found.kind] = { ...fresh(), paper: found.paper, image, strokes: found.strokes };
-    choose(found.kind);
-    say(null);
-    changed();
+    if (image && Math.max(image.naturalWidth, image.naturalHeight) > LARGEST) throw new Error("file");
+    await start(found.kind, found.paper, found.strokes);
   } catch (error) {
     say(error.message === "strokes" ? "strokes" : "file");
   }
@@ -308,6 +322,7 @@ let lively = true;
 let busy = false; // a live picture is on its way
 let waiting = false; // strokes have ended since
 let resting = 0;
+let turn = 0; // of the drawing
 let answers = [];
 let shown = 0;
 
@@ -317,16 +332,23 @@ function sent() {
   return JSON.stringify({ kind: kind(), image: canvas.toDataURL("image/png") });
 }
 
+// Nothing is asked for by itself any more.
+function quiet() {
+  clearTimeout(resting);
+  waiting = false;
+}
+
 // The drawing is another one: ask for its picture, and later for a refined one.
 function changed() {
+  turn += 1;
   say(null);
   board.closest(".gk-paper").classList.toggle("gk-empty", blank());
   overlay();
-  clearTimeout(resting);
+  quiet();
   halt();
-  if (!lively || blank()) return;
-  waiting = true;
-  setTimeout(pump, PAUSE);
+  if (blank()) { answers = []; pick(0); }
+  waiting = lively && !blank();
+  if (waiting) setTimeout(pump, PAUSE);
 }
 function pump() {
   if (busy || !waiting || stroke) return;
@@ -338,7 +360,7 @@ function rest(failed = false) {
   busy = false;
   if (waiting) { pump(); return; }
   clearTimeout(resting);
-  if (!failed && lively && !stroke) resting = setTimeout(refine, REST);
+  if (!failed && lively && !stroke && !blank() && !byId("gk-sketch-draw").disabled) resting = setTimeout(refine, REST);
 }
 const refine = () => { const draw = byId("gk-sketch-draw"); if (!draw.disabled && !stroke) draw.click(); };
 const halt = () => { const stop = byId("gk-sketch-halt"); if (stop && !stop.disabled) stop.click(); };
@@ -362,13 +384,14 @@ function pick(index) {
   const one = answers[shown];
   const image = part("sketch.picture");
   image.hidden = !one;
-  if (!one) return;
+  part("sketch.meter").innerHTML = one?.meter || nothing;
+  part("sketch.seed").innerHTML = one?.seed || "";
+  part("sketch.save").hidden = !one?.name;
+  if (!one) { part("sketch.thumbs").innerHTML = ""; return; }
   image.src = one.url;
+  image.alt = document.querySelector("#gk-sketch-prompt textarea").value;
   const link = part("sketch.save");
-  link.hidden = !one.name;
   if (one.name) { link.href = one.url; link.download = one.name; }
-  part("sketch.seed").innerHTML = one.seed || "";
-  if (one.meter) part("sketch.meter").innerHTML = one.meter;
   all("[data-thumb]").forEach((thumb, i) => thumb.setAttribute("aria-pressed", String(i === shown)));
 }
 
@@ -376,16 +399,17 @@ function show(text) {
   if (!text) return;
   const next = JSON.parse(text);
   document.documentElement.dataset.sketchStage = next.stage;
-  if (next.stage === "wait" || (next.stage === "live" && stroke)) return;
+  if (next.stage === "wait" || (next.stage === "live" && (stroke || blank()))) return;
   answers = next.pictures;
   part("sketch.thumbs").innerHTML = answers.length > 1
-    ? answers.map((one, i) => `<button type="button" data-thumb="${i}" aria-label="${i + 1}"><img src="${one.url}" alt=""></button>`).join("") : "";
+    ? answers.map((_, i) => `<button type="button" data-thumb="${i}" aria-label="${i + 1}"><img alt=""></button>`).join("") : "";
+  all("[data-thumb] img").forEach((image, i) => { image.src = answers[i].url; });
   pick(Math.min(shown, answers.length - 1));
   if (next.said && next.stage === "live") document.querySelector("#gk-sketch-status .gk-status").innerHTML = next.said;
 }
 
 const alone = {
-  begin() { clearTimeout(resting); },
+  begin: quiet,
   show(text) {
     if (!text) return;
     const { stage, pictures } = JSON.parse(text);
@@ -397,13 +421,12 @@ const alone = {
   },
 };
 const grid = {
-  begin() { clearTimeout(resting); },
+  begin: quiet,
   show(text) { if (text) part("grid.table").innerHTML = JSON.parse(text).html; },
 };
 
 document.addEventListener("focusin", (event) => { if (event.target.closest("#gk-sketch-prompt")) clearTimeout(resting); });
-const live = (on) => { lively = on; if (!on) clearTimeout(resting); };
-const begin = () => { clearTimeout(resting); };
-Object.assign(window.genkit, { sketch: { sent, show, rest, live, paper, begin }, alone, grid });
+const live = (on) => { lively = on; quiet(); };
+Object.assign(window.genkit, { sketch: { sent, show, rest, live, paper, back, changed, refine, begin: quiet }, alone, grid });
 choose("sketch");
 document.documentElement.classList.add("gk-sketch-ready");

@@ -140,8 +140,8 @@ class Controlled(Wrapper):
         denoiser: The base, or a base under another control.
         control: What reads the hint.
         strength: Factor of what the control adds; 0 is none, 1 as it was trained.
-        start, stop: From which to which share of the way from noise (0) to the picture (1) the
-            control acts.
+        start, stop: From which share of the way from noise (0) to the picture (1) the control
+            acts, and before which: of steps that begin at 0, ¼, ½ and ¾, [0, ½) are the first two.
 
     Raises:
         ValueError: The strength is not in [0, 2], or not 0 ≤ start < stop ≤ 1; a hint is missing
@@ -180,7 +180,7 @@ class Controlled(Wrapper):
     def _acts(self, t: Float[Tensor, "B"], hint: Float[Tensor, "B K H W"]) -> Bool[Tensor, "B"]:
         """Which pictures are controlled now: those on the part of the way, with a hint."""
         way = (1 - t).to(hint.device, torch.float32)
-        return hint.flatten(1).any(dim=1) & (way >= self.start) & (way <= self.stop)
+        return hint.flatten(1).any(dim=1) & (way >= self.start) & (way < self.stop)
 
     def _added(
         self,

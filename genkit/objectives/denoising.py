@@ -113,6 +113,7 @@ class Straightening:
 
     Raises:
         TypeError: The teacher has another schedule or parametrization.
+        ValueError: K does not divide the batch.
 
     References:
         PeRFlow: Piecewise Rectified Flow as Universal Plug-and-Play Accelerator (Yan et al., 2024)
@@ -136,10 +137,17 @@ class Straightening:
         device = next(model.denoiser.parameters()).device
         self.model, self.windows, self.guidance, self.steps = model, model.steps, guidance, steps
         self.teacher = teacher.requires_grad_(False).eval().to(device)
+        with torch.no_grad():
+            self.empty = self.teacher.condition([""])
         self.players = {"model": model}
 
     def __call__(self, batch: Batch) -> Iterator[Loss]:
         z0 = batch["latent"].float()
+        if len(z0) % self.windows:
+            raise ValueError(
+                f"{len(z0)} pictures are not shared evenly by {self.windows} windows: choose a "
+                "batch that is a multiple of them."
+            )
         with torch.no_grad():
             text = self.teacher.text_encoder(batch["tokens"])
             pieces = [
@@ -159,8 +167,7 @@ class Straightening:
         a, b = 1 - window / self.windows, 1 - (window + 1) / self.windows
         there = torch.full((count,), a, dtype=torch.float64)
         x_a = schedule.diffuse(z0, there, torch.randn_like(z0))
-        empty = self.teacher.condition([""])
-        guided = Guided(self.teacher.denoiser, self.guidance, empty)
+        guided = Guided(self.teacher.denoiser, self.guidance, self.empty)
         states = DPMPP2M().trajectory(guided, x_a, self.steps, {"text": text}, start=a, stop=b)
         *_, last = states
         t = b + (a - b) * (1 - torch.rand(count, device="cpu").double())  # never b itself

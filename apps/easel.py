@@ -195,10 +195,7 @@ class Easel:
         """The settings of a saved picture, its drawing for the canvas, and a note."""
         with told(language):
             _, manifest = _opened(path)
-            asked = _settings(manifest)
-            drawing = ink.read(
-                check_choice("kind", manifest.kind, tuple(CONTROLS)), manifest.drawing
-            )
+            asked, drawing = _settings(manifest), _drawing(manifest)
             paper = None if drawing.empty else _paper(drawing)
             note = f'<p class="gk-note">{both("receipt.opened")}</p>'
             sent = packed({"paper": paper, "kind": drawing.kind} | _now())

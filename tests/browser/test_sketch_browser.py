@@ -55,8 +55,14 @@ def ink(page) -> int:
     )
 
 
+def under(page) -> float:
+    """Pixels from the top of the board to the top of the picture."""
+    tops = [page.locator(one).bounding_box()["y"] for one in ("#gk-board", ".gk-stack")]
+    return tops[1] - tops[0]
+
+
 def test_a_stroke_a_live_picture_and_a_refined_one(page) -> None:
-    frame = page.locator(".gk-stack").bounding_box()
+    below = under(page)
     assert ink(page) == 0 and page.locator(".gk-paper-hint").is_visible()
     stroke(page, (0.1, 0.6), (0.5, 0.4), (0.9, 0.6))
     staged(page, "live")
@@ -65,9 +71,21 @@ def test_a_stroke_a_live_picture_and_a_refined_one(page) -> None:
     staged(page, "done")  # nobody draws: the refined one comes by itself
     assert "20 steps" in page.inner_text("#gk-sketch-status")
     assert "Follows your lines" in page.inner_text("#gk-sketch-view")
-    assert page.locator(".gk-stack").bounding_box() == frame, "the picture must not jump"
-    page.click('[data-act="undo"]')
-    assert ink(page) == 0
+    assert under(page) == below, "the picture must not jump"
+    page.keyboard.press("Control+z")
+    assert ink(page) == 0 and page.locator('[data-part="sketch.picture"]').is_hidden()
+
+
+def test_nothing_is_drawn_of_a_board_that_was_cleared(page, fake) -> None:
+    fake.delay = 0.2
+    stroke(page, (0.1, 0.6), (0.9, 0.6))
+    page.wait_for_timeout(300)
+    page.click('[data-act="clear"]')
+    requests = len(fake.requests)
+    page.wait_for_timeout(4000)
+    fake.delay = 0.02
+    assert len(fake.requests) == requests
+    assert page.locator('[data-part="sketch.picture"]').is_hidden()
 
 
 def test_the_overlay_shows_the_drawing_over_the_picture(page) -> None:
@@ -130,6 +148,7 @@ def test_a_drawing_is_saved_and_opened_again(page, tmp_path) -> None:
         (json.dumps(saved | {"kind": "__proto__"}).encode(), "not a drawing"),
         (json.dumps(saved | {"paper": "javascript:alert(1)"}).encode(), "not a drawing"),
         (json.dumps(saved | {"strokes": [line | {"points": [[9, 9]]}]}).encode(), "not a drawing"),
+        (json.dumps(saved | {"strokes": [line | {"tool": "fill"}]}).encode(), "not a drawing"),
         (json.dumps(saved | {"strokes": [line] * 30_000}).encode(), "more strokes"),
     ):
         file = {"name": "x.json", "mimeType": "application/json", "buffer": bad}
@@ -198,6 +217,7 @@ def test_a_photo_becomes_a_drawing_while_the_thresholds_move(page, tmp_path) -> 
     page.click('[data-tab="photo"]')
     page.set_input_files("#gk-photo input[type=file]", path)
     page.wait_for_function("!document.querySelector('.gk-paper').classList.contains('gk-empty')")
+    stroke(page, (0.0, 0.02), (1.0, 0.02))
     before = ink(page)
     assert before > 1000
     page.fill("#gk-sketch-high input[type=number]", "300")

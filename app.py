@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from apps import launch
 from apps.common import embedded
-from apps.settings import MODELS
+from apps.settings import CONTROLS, MODELS
 from genkit import hub
 
 
@@ -26,6 +26,8 @@ def main() -> None:
         studio = replace(studio, on_gpu=spaces.GPU(duration=30))
         for name in set(MODELS) & set(hub.names()):
             studio.generator(name)  # ZeroGPU wants the weights on cuda before the first request
+            for control in set(CONTROLS.values()) & set(hub.names()):
+                studio.tracer(control, name)
     launch(listen=hosted, studio=studio)
 
 

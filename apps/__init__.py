@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,11 +216,13 @@ def _sweep(folder: Path) -> None:
 
 
 def _warm(studio: "Studio") -> None:
-    from apps.settings import MODELS
+    from apps.settings import CONTROLS, FAST, MODELS
 
-    for name in MODELS:
+    work = {name: partial(studio.warm, name) for name in MODELS}
+    work |= {name: partial(studio.tracer, name, FAST) for name in CONTROLS.values()}
+    for name, warm in work.items():
         try:
-            studio.warm(name)
+            warm()
         except Exception as error:  # the first request will say it to its visitor
             _say(f"warning: {name} could not be warmed up: {error}")
 

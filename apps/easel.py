@@ -29,6 +29,7 @@ from apps.forward import check_number
 from apps.ink import Drawing
 from apps.section import packed
 from apps.settings import (
+    CONTROLS,
     FAST,
     MODELS,
     Refused,
@@ -46,10 +47,8 @@ from genkit.data.picturebook.source import to_unit
 from genkit.fidelity import stacked
 from genkit.generate import Picture, Preview
 
-__all__ = ["CONTROLS", "SEEDS", "THRESHOLDS", "Easel"]
+__all__ = ["SEEDS", "THRESHOLDS", "Easel"]
 
-CONTROLS = {"sketch": "book128_sketch", "map": "book128_map"}
-"""The checkpoint that follows each kind of drawing."""
 SEEDS = 4
 """Columns of the sheet."""
 THRESHOLDS = (0.0, 300.0)

@@ -19,6 +19,7 @@ from genkit.asked import MAX_SEED, Manner
 
 __all__ = [
     "CAREFUL",
+    "CONTROLS",
     "DEFAULTS",
     "FAST",
     "LIMITS",
@@ -50,6 +51,9 @@ MODELS: Mapping[str, Manner] = {
     FAST: Manner(steps=4, guidance=1.0, sampler="euler"),
 }
 """The text-to-image models, the default first, and how each draws best."""
+
+CONTROLS: Mapping[str, str] = {"sketch": "book128_sketch", "map": "book128_map"}
+"""The checkpoint that follows each kind of drawing."""
 
 MAX_CHARACTERS = int(MODEL["characters"][1])
 """Longest prompt, in characters after NFC normalisation."""

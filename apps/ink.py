@@ -119,7 +119,10 @@ def stored(kind: str, file: str) -> Drawing:
     Raises:
         Refused: It is another file.
     """
-    grey = upload.layer(upload.unpacked(file))[..., 0]
+    try:
+        grey = upload.layer(upload.unpacked(file))[..., 0]
+    except Refused as error:
+        raise Refused("receipt.manifest") from error
     known = grey < len(PARTS) if kind == "map" else grey == 0
     if grey.shape != (SIDE, SIDE) or not (known | (grey == BLANK)).all():
         raise Refused("receipt.manifest")

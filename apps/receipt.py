@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from apps.settings import MAX_SEED, MODELS, Refused, Settings
+from apps.settings import LIMITS, MAX_SEED, MODELS, Refused, Settings
 
 __all__ = [
     "Difference",
@@ -37,6 +37,7 @@ __all__ = [
     "compare",
     "encode",
     "pixels",
+    "profiles",
     "read",
 ]
 
@@ -206,6 +207,20 @@ def changes(old: Manifest, new: Manifest) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, a, b) for name, (a, b) in pairs.items() if a != b)
 
 
+def profiles(data: bytes) -> int:
+    """How many colour profiles a PNG file holds: the standard allows one, and Pillow unpacks all.
+
+    Args:
+        data: A whole file of any kind; of another kind it is 0.
+    """
+    found, place = 0, len(MAGIC)
+    while data.startswith(MAGIC) and place + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        found += name == b"iCCP"
+        place += length + 12  # length, name and checksum stand around what a chunk holds
+    return found
+
+
 def _control(manifest: Manifest) -> str:
     if not isinstance(manifest, TracedManifest):
         return ""
@@ -220,6 +235,8 @@ def _open(path: Path) -> tuple[Image.Image, dict[str, str]]:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise Refused("receipt.png")
+    if profiles(path.read_bytes()) > 1:
+        raise Refused("receipt.damaged")
     try:
         image = Image.open(path, formats=["PNG"])
         if image.width * image.height > MAX_PIXELS:
@@ -252,10 +269,14 @@ def _manifest(text: str) -> Manifest:
             raise ValueError("versions")
         traced = "control" in values
         manifest = (TracedManifest if traced else Manifest)(**values)
-        texts = ("model", "model_sha256", "dtype", "device", "pixels_sha256")
+        texts = ("model", "model_sha256", "sampler", "dtype", "device", "pixels_sha256")
         for name in (*texts, *(("kind", "control", "control_sha256") if traced else ())):
             if not _short(values[name], 200):
                 raise ValueError(name)
+        if type(manifest.guidance_scale) not in (int, float) or not (
+            0 <= manifest.guidance_scale <= LIMITS["guidance_scale"][1]
+        ):
+            raise ValueError("guidance_scale")
         for name in ("index", "image_seed", "size"):
             if type(values[name]) is not int or not 0 <= values[name] <= MAX_SEED:
                 raise ValueError(name)

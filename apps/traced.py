@@ -95,8 +95,8 @@ def drawn(sent: Any) -> Drawing:
         Refused: It is something else, or the file cannot be read.
     """
     try:
-        found = json.loads(sent) if isinstance(sent, str) and sent else {}
+        found = json.loads(sent) if sent not in (None, "") else {}
         kind, file = found.get("kind", "sketch"), found.get("image", "")
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Refused("sketch.sent") from error
     return board(check_choice("kind", kind, tuple(KINDS)), file)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from apps.receipt import profiles
 from apps.settings import Refused
 
 __all__ = [
@@ -116,6 +117,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     """The picture file, checked before it is decoded; whatever breaks in it is one refusal."""
     if len(data) > MAX_BYTES:
         raise Refused("upload.bytes", value=len(data), limit=MAX_BYTES)
+    if profiles(data) > 1:
+        raise Refused("upload.damaged")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image.width, image.height)

@@ -2,12 +2,15 @@
 
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from apps import ink
+from apps.receipt import profiles
 from apps.settings import Refused
 from genkit.adherence import drawing, painting
 from genkit.data.hints import BLANK
@@ -50,6 +53,19 @@ def test_a_receipt_keeps_any_drawing_and_the_board_is_never_inverted(share):
     noisy = ink.Drawing("map", rng.integers(0, len(PARTS), (128, 128)).astype(np.uint8))
     assert np.array_equal(ink.stored("map", noisy.file()).values, noisy.values)
     assert len(noisy.file()) < 20_000  # of the 65,536 characters of a receipt
+
+
+def test_many_colour_profiles_are_refused_before_they_are_unpacked():
+    plain = base64.b64decode(packed(Image.new("L", (8, 8))))
+    body = b"iCCPk\0\0" + zlib.compress(bytes(1000))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    for count in (0, 1, 2, 3000):
+        data = plain[:33] + count * chunk + plain[33:]
+        assert profiles(data) == count
+        if count > 1:
+            with pytest.raises(Refused, match="damaged"):
+                ink.read("sketch", base64.b64encode(data).decode())
+    assert profiles(b"GIF89a") == profiles(b"") == 0
 
 
 def test_what_is_no_drawing_of_a_receipt_is_refused():

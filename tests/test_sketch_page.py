@@ -157,8 +157,12 @@ def test_pictures_of_the_other_page_are_sent_there(tmp_path):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"drawing": "!!!"}, "base64"),
-        ({"drawing": 7}, "base64"),
+        ({"drawing": "!!!"}, "receipt"),
+        ({"drawing": 7}, "receipt"),
+        ({"guidance_scale": "x"}, "receipt"),
+        ({"guidance_scale": 10**400}, "receipt"),
+        ({"guidance_scale": math.inf}, "receipt"),
+        ({"sampler": [1]}, "receipt"),
         ({"kind": "photo"}, "kind"),
         ({"drawing": MAP.file()}, "receipt"),
         ({"strength": 9}, "strength"),
@@ -212,7 +216,19 @@ def test_values_out_of_range_are_a_sentence(change, word):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "7", '{"kind": "ear"}', '{"image": 3}', '{"image": "???"}', "[" * 100_000]
+    "text",
+    [
+        7,
+        True,
+        [1],
+        "{",
+        "[]",
+        "7",
+        '{"kind": "ear"}',
+        '{"image": 3}',
+        '{"image": "???"}',
+        "[" * 100_000,
+    ],
 )
 def test_what_is_no_drawing_is_a_sentence(text):
     with pytest.raises(Refused):

@@ -1,12 +1,15 @@
 """A painted map becomes a picture: the control of book128_latent that follows regions.
 
 The maps are those of the scenes, with borders that wander and some parts left unpainted, where the
-model may do as it likes. Half of the prompts are empty.
+model may do as it likes. Half of the prompts are empty. The control begins as book128_sketch, which
+knows already how to lead the base: from the base's own weights, 700 steps reached a mean overlap of
+0.59 only.
 """
 
 import numpy as np
 from PIL import Image
 
+from genkit import hub
 from genkit.adherence import painting
 from genkit.data.hints import planes, rough
 from genkit.data.picturebook.book import pictures
@@ -21,6 +24,14 @@ from genkit.recipes.book128_latent import described
 from genkit.recipes.book128_sketch import SEEDS, base, captioned, copied, traced
 
 __all__ = ["RECIPE"]
+
+
+def model() -> Control:
+    """It begins as the control that follows lines, but for the eye: that one is new."""
+    control, taught = copied("map", len(PARTS)), hub.load("book128_sketch")
+    known = {k: v for k, v in taught.state_dict().items() if not k.startswith("hint.")}
+    control.load_state_dict(control.state_dict() | known)
+    return control
 
 
 def data() -> Hinted:
@@ -40,10 +51,10 @@ def drawn(net: Control) -> Image.Image:
 
 RECIPE = Recipe(
     name="book128_map",
-    model=lambda: copied("map", len(PARTS)),
+    model=model,
     objective=lambda model: Controlling(model, base()),
     data=data,
-    steps=700,
+    steps=1300,
     batch=32,
     lr=1e-3,
     optimizer=muon,

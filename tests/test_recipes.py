@@ -143,6 +143,7 @@ def parents(few) -> None:
     book_text.RECIPE.model().save_pretrained(few / "checkpoints" / "book_text")
     book32_ddpm.model().save_pretrained(few / "checkpoints" / "book32_ddpm")
     book128_latent.model().save_pretrained(few / "checkpoints" / "book128_latent")
+    book128_sketch.RECIPE.model().save_pretrained(few / "checkpoints" / "book128_sketch")
 
 
 def short(name: str, steps: int = 2) -> Recipe:

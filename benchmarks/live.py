@@ -32,7 +32,7 @@ WATCH = """() => {
     new MutationObserver(async () => {
         const stage = document.documentElement.dataset.sketchStage;
         const ended = window.ended;
-        await picture.decode();
+        await picture.decode().catch(() => {}); // another one came meanwhile
         requestAnimationFrame(() => {
             if (ended === window.ended) window.shown[stage] ??= performance.now() - ended;
         });
@@ -41,6 +41,7 @@ WATCH = """() => {
 
 def stroke(page: "Page", rng: random.Random) -> None:
     """A line somewhere on the board, as a hand draws: in some hundred milliseconds."""
+    page.locator("#gk-board").scroll_into_view_if_needed()
     box = page.locator("#gk-board").bounding_box()
     assert box is not None
     points = [(box["x"] + rng.uniform(0.1, 0.9) * box["width"],

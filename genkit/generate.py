@@ -38,6 +38,7 @@ __all__ = [
     "TextToImage",
 ]
 
+FEW = 8  # steps: they are over before anybody has seen a preview
 PREVIEW_SECONDS = 0.12  # between previews: decoding each step would cost as much as the step
 
 
@@ -188,7 +189,7 @@ class TextToImage:
         states = SAMPLERS[manner.sampler].trajectory(denoiser, start, steps, cond, rngs)
         shown = -math.inf
         for state in states:
-            if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps:
+            if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps > FEW:
                 yield Preview(state.step, steps, tuple(self._pictures(state.x0)))
                 shown = time.monotonic()
         for i, image in enumerate(self._pictures(state.x)):

@@ -56,6 +56,7 @@ def fast() -> Iterator[None]:
 def chatty(monkeypatch) -> None:
     """A preview at every step, however fast the steps are."""
     monkeypatch.setattr(generate, "PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(generate, "FEW", 1)
 
 
 def pictures(events) -> list[Picture]:
@@ -104,6 +105,7 @@ def test_previews_are_rare_where_steps_are_fast(model, monkeypatch):
     monkeypatch.setattr(generate, "PREVIEW_SECONDS", 1e9)
     events = list(model(PROMPTS[:1], steps=10, size=64))
     assert [type(event) for event in events] == [Preview, Picture]
+    assert [type(event) for event in model(PROMPTS[:1], steps=8, size=64)] == [Picture]
 
 
 @pytest.mark.parametrize(

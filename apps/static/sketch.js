@@ -178,6 +178,7 @@ function lift(event) {
 }
 board.addEventListener("pointerup", lift);
 board.addEventListener("pointercancel", lift);
+board.addEventListener("lostpointercapture", lift); // the pointer went up outside of the window
 board.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
 
 function undo() {

@@ -381,7 +381,7 @@ function overlay() {
 byId("gk-over").addEventListener("input", overlay);
 
 function pick(index) {
-  shown = Math.min(index, answers.length - 1);
+  shown = Math.max(Math.min(index, answers.length - 1), 0);
   const one = answers[shown];
   const image = part("sketch.picture");
   image.hidden = !one;
@@ -405,7 +405,7 @@ function show(text) {
   part("sketch.thumbs").innerHTML = answers.length > 1
     ? answers.map((_, i) => `<button type="button" data-thumb="${i}" aria-label="${i + 1}"><img alt=""></button>`).join("") : "";
   all("[data-thumb] img").forEach((image, i) => { image.src = answers[i].url; });
-  pick(Math.min(shown, answers.length - 1));
+  pick(shown);
   if (next.said && next.stage === "live") document.querySelector("#gk-sketch-status .gk-status").innerHTML = next.said;
 }
 

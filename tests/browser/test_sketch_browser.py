@@ -86,6 +86,8 @@ def test_nothing_is_drawn_of_a_board_that_was_cleared(page, fake) -> None:
     fake.delay = 0.02
     assert len(fake.requests) == requests
     assert page.locator('[data-part="sketch.picture"]').is_hidden()
+    stroke(page, (0.1, 0.4), (0.9, 0.6))
+    page.wait_for_selector('[data-part="sketch.picture"]', state="visible")
 
 
 def test_the_overlay_shows_the_drawing_over_the_picture(page) -> None:

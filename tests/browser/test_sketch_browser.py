@@ -209,6 +209,9 @@ def test_the_same_seed_without_the_drawing_and_the_sheet(page) -> None:
     page.wait_for_selector("#gk-sketch-alone:not([disabled])")
     page.click("#gk-sketch-sheet-run")
     page.wait_for_function("document.querySelectorAll('.gk-sheet-table img').length === 16")
+    assert "Without the drawing" in page.inner_text("#gk-alone")
+    rows = page.locator(".gk-sheet-table th[scope=row]")
+    assert rows.all_inner_texts()[1:] == ["strength 0.5", "strength 1.0", "strength 1.5"]
 
 
 def test_a_photo_becomes_a_drawing_while_the_thresholds_move(page, tmp_path) -> None:

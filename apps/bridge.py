@@ -16,7 +16,7 @@ from apps.crossing import COUNT, PATHS, STEPS, Request, Way, checked, cross
 from apps.quartet import CROSS, FAMILIES, row, sharp, told_of
 from apps.section import Live, answered, buttons, endpoint, formula, link, packed, wire
 from apps.settings import check_language
-from apps.small import SIDE, Small
+from apps.small import SIDE, Small, tile
 from apps.text import Pair, Words, both, fixed, number, spans
 
 __all__ = ["PATHS", "Bridge", "Request", "Way", "cross", "section"]
@@ -141,6 +141,7 @@ def _answer(ways: Ways) -> dict[str, Any]:
             slots[f"bridge.now.{path}"] = formula(both(f"bridge.now.{path}", **values))
     answer = {"sheet": sheet_url(rows, SIDE), "slots": slots, "files": {}, "count": len(names)}
     answer["rows"] = [i for i, way in enumerate(found) if way]
+    answer["other"] = tile(ways.request.b)
     if ways.done:
         answer["files"] = {"bridge": table_file("between.csv", COLUMNS, _table(ways))}
     return answer
@@ -230,7 +231,8 @@ def _other(words: Words, small: Small, language: Any, other: gr.State) -> gr.Num
     typed = seed_b.input(lambda: None, None, other, trigger_mode="always_last", **LIGHT)
     for event in (own, typed):
         event.success(small.shown, [language, other, seed_b], view, **TOLD)
-    view.change(fn=None, js="() => genkit.bridge.stale()", queue=False, api_visibility="private")
+    tell = "(html) => { genkit.bridge.other(html); }"
+    view.change(fn=None, inputs=[view], js=tell, queue=False, api_visibility="private")
     return seed_b
 
 

@@ -18,7 +18,7 @@ from apps.classes import pixels, sheet_url
 from apps.common import Studio, told
 from apps.explorer import Explorer
 
-__all__ = ["SIDE", "Small"]
+__all__ = ["SIDE", "Small", "tile"]
 
 SIDE = 32
 """Width and height in pixels."""
@@ -61,8 +61,13 @@ class Small:
     def shown(self, language: Any, picture: bytes | None, seed: Any) -> str:
         """The picture as the models see it, as HTML."""
         with told(language):
-            url = sheet_url([[next(pixels(self.picture(picture, seed)))]], SIDE)
+            url = tile(self.picture(picture, seed))
         return f'<img class="gk-pixels" src="{url}" alt="">'
+
+
+def tile(x: Float[Tensor, "1 3 32 32"]) -> str:
+    """The picture as the URL of a PNG."""
+    return sheet_url([[next(pixels(x))]], SIDE)
 
 
 def _tensor(x: np.ndarray) -> Float[Tensor, "1 3 H W"]:

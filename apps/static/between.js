@@ -17,7 +17,7 @@ function section(name, draw) {
     const sheet = await picture(next.sheet);
     if (turn !== state.latest || !state.root()) return;
     [state.answer, state.sheet] = [next, sheet];
-    state.root().classList.toggle("gk-stale", state.moved);
+    state.mark();
     for (const [slot, html] of Object.entries(next.slots)) part(slot, html);
     each(state.root(), "a[data-save]", (link) => {
       const file = next.files[link.dataset.save];
@@ -28,7 +28,9 @@ function section(name, draw) {
   };
   // What is shown, or on its way, belongs to a picture that is no longer that of the page.
   state.begin = () => { state.moved = false; };
-  state.stale = () => { state.moved = true; if (state.answer) state.root().classList.add("gk-stale"); };
+  state.stale = () => { state.moved = true; state.mark(); };
+  state.fresh = () => true;
+  state.mark = () => { if (state.answer) state.root().classList.toggle("gk-stale", state.moved || !state.fresh()); };
   state.draw = () => { if (state.answer) draw(state); };
   return state;
 }
@@ -55,6 +57,11 @@ const bridge = section("bridge", (state) => {
     paint(state, canvas, state.answer.rows.includes(row) ? first + row : -1, column);
   });
 });
+
+// The picture B may come to the page after the answer that is about it: the two are compared.
+let other = null; // as HTML, once it has changed
+bridge.fresh = () => other === null || other.includes(bridge.answer.other);
+bridge.other = (html) => { other = html; bridge.mark(); };
 
 // One row for each number of the code; the map stands behind the strip.
 const traverse = section("traverse", (state) => {

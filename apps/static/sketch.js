@@ -399,8 +399,9 @@ function pick(index) {
 function show(text) {
   if (!text) return;
   const next = JSON.parse(text);
+  if (next.stage === "live" && (stroke || blank())) return; // of a drawing that has gone on
   document.documentElement.dataset.sketchStage = next.stage;
-  if (next.stage === "wait" || (next.stage === "live" && (stroke || blank()))) return;
+  if (next.stage === "wait") return;
   answers = next.pictures;
   part("sketch.thumbs").innerHTML = answers.length > 1
     ? answers.map((_, i) => `<button type="button" data-thumb="${i}" aria-label="${i + 1}"><img alt=""></button>`).join("") : "";

@@ -79,6 +79,7 @@ def train(
     seed: int | None = None,
     folder: Path | None = None,
     resume: bool = False,
+    workers: int = 0,
 ) -> None:
     """Train a recipe; the result is a checkpoint folder.
 
@@ -90,6 +91,7 @@ def train(
         seed: Seed of the initial weights and the order of the data; the recipe's own by default.
         folder: Where checkpoint and training state go; runs/RECIPE by default.
         resume: Continue from the training state in the folder.
+        workers: Processes that make batches ahead, for a GPU that would wait for them.
     """
     from tqdm import tqdm
 
@@ -99,7 +101,8 @@ def train(
     changes = {name: value for name, value in changes.items() if value is not None}
     plan = training.override(training.find(recipe), **changes)
     folder = folder or Path("runs") / recipe
-    run = training.train(plan, folder, resume=resume)
+    _within("workers", workers, 0, 256)
+    run = training.train(plan, folder, resume=resume, workers=workers)
     first = os.environ.get("RANK", "0") == "0"  # accelerate: one bar, not one per process
     if first:
         _say(_processes(plan.batch))

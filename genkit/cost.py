@@ -7,6 +7,8 @@ addition as two operations. Everything else (activations, norms, the optimiser's
 making of the data) is left out: it is the smaller part of the work, though not of the time.
 
     cost(find("book32_ddpm")).whole / PETA                     PFLOP
+
+All of it is proportional to the batch, so that a few examples tell what many cost.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from genkit.recipe import Order, Recipe, mix
 __all__ = ["PETA", "Cost", "cost"]
 
 PETA = 10**15
+FEW = 32
+"""Examples that are counted, at most: large batches are made for larger machines."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,20 @@ def cost(recipe: Recipe, batch: Batch | None = None) -> Cost:
 
     Args:
         recipe: Whose objective and steps are counted.
-        batch: As many examples as a step of the recipe has; without it the recipe's first.
+        batch: As many examples as a step of the recipe has; without it the recipe's first ones.
     """
+    share = 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(recipe.seed, "initial values"))
         model = recipe.model().train()
         if batch is None:
             source = recipe.data()
             rng = torch.Generator().manual_seed(mix(recipe.seed, "data", 0, 0))
-            batch = source.batch(Order(len(source), recipe.batch, recipe.seed).indices(0), rng)
+            indices = Order(len(source), recipe.batch, recipe.seed).indices(0)[:FEW]
+            batch, share = source.batch(indices, rng), len(indices) / recipe.batch
         # A fused attention would not be counted on the processor.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             for loss in recipe.objective(model)(batch):
                 loss.total.backward()
     parameters = sum(p.numel() for p in model.parameters())
-    return Cost(parameters, counter.get_total_flops(), recipe.steps)
+    return Cost(parameters, round(counter.get_total_flops() / share), recipe.steps)

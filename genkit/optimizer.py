@@ -134,11 +134,15 @@ class Muon(Optimizer):
         means, squares = self._states(weights, "mean"), self._states(weights, "square")
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
-        for weight, mean, square in zip(weights, means, squares, strict=True):
+        for weight in weights:
             state = self.state[weight]
-            steps = state["step"] = state.get("step", torch.zeros(())) + 1
-            unbiased = (square / (1 - beta2 ** steps.item())).sqrt_().add_(1e-8)
-            weight.addcdiv_(mean, unbiased, value=-lr / (1 - beta1 ** steps.item()))
+            state["step"] = state.get("step", torch.zeros(())) + 1
+        counts = [self.state[weight]["step"].item() for weight in weights]
+        unbiased = torch._foreach_div(squares, [1 - beta2**count for count in counts])
+        torch._foreach_sqrt_(unbiased)
+        torch._foreach_add_(unbiased, 1e-8)
+        rates = [-lr / (1 - beta1**count) for count in counts]
+        torch._foreach_addcdiv_(weights, means, unbiased, scalars=rates)
 
     def _states(self, weights: list[nn.Parameter], name: str) -> list[Tensor]:
         for weight in weights:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from genkit.cost import PETA, cost
 from genkit.data.picturebook.scene import VERSION
@@ -31,7 +32,6 @@ from genkit.models.segmenter import Segmenter
 from genkit.models.text import TextEncoder
 from genkit.models.vae import VAE
 from genkit.recipe import Recipe
-from genkit.runtime import probe
 from genkit.store import existing
 from genkit.train import find
 
@@ -102,7 +102,7 @@ def _check(recipe: Recipe, run: Path, checkpoint: Path) -> None:
             f"{checkpoint} is not named {recipe.name}, as the card would say; choose a folder of "
             "this name."
         )
-    state = json.loads((existing(run / "state") / "state.json").read_bytes())
+    state = _state(run)
     wanted = {"recipe": recipe.name, "batch": recipe.batch, "seed": recipe.seed}
     for key, value in wanted.items():
         if state[key] != value:
@@ -120,6 +120,10 @@ def _check(recipe: Recipe, run: Path, checkpoint: Path) -> None:
             f"{run} went on to step {state['step']}, the recipe ends at {recipe.steps}; write the "
             "steps that were made into the recipe."
         )
+
+
+def _state(run: Path) -> dict[str, Any]:
+    return json.loads((existing(run / "state") / "state.json").read_bytes())
 
 
 def _card(recipe: Recipe, model: Model, run: Path, checkpoint: Path, reports: list[Report]) -> str:
@@ -167,7 +171,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         for f in fields(recipe)
         if f.name in ("steps", "batch", "lr", "warmup", "weight_decay", "ema", "clip", "seed")
     ]
-    hours, machine = _time(run / "log"), _machine()
+    hours = _time(run / "log")
     facts = {
         "Data": f"the picture book, version {VERSION}, drawn from seeds of its train split",
         "Recipe": f"`genkit/recipes/{recipe.name}.py`: `python -m genkit train {recipe.name}`",
@@ -176,7 +180,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         **_sampler(model),
         "Training cost": f"{cost(recipe).whole / PETA:.3g} PFLOP (convolutions, products)",
         "Training time": f"{60 * hours:.0f} minutes of wall-clock time",
-        "Machine": machine,
+        "Machine": _state(run)["machine"],
         "Stored as": str(recipe.dtype).removeprefix("torch."),
     }
     return "\n".join(f"- {key}: {value}." for key, value in facts.items())
@@ -204,11 +208,3 @@ def _time(log: Path) -> float:
     times = sorted(event.wall_time for event in logged)
     gaps = (b - a for a, b in zip(times, times[1:], strict=False))
     return sum(gap for gap in gaps if gap < PAUSE) / 3600
-
-
-def _machine() -> str:
-    machine = probe()
-    if machine.gpus:
-        return f"GPU {machine.gpus[0]}, torch {machine.torch}"
-    bf16 = f", {machine.bf16} in bfloat16" if machine.bf16 else ""
-    return f"{machine.cores} processor cores ({machine.simd}{bf16}), torch {machine.torch}"

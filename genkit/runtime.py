@@ -24,7 +24,17 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-__all__ = ["Machine", "Runtime", "apply", "choose", "cpu_flags", "detect", "prepare", "probe"]
+__all__ = [
+    "Machine",
+    "Runtime",
+    "apply",
+    "choose",
+    "cpu_flags",
+    "described",
+    "detect",
+    "prepare",
+    "probe",
+]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -91,6 +101,14 @@ def probe() -> Machine:
         cores=_usable_cores(),
         torch=torch.__version__,
     )
+
+
+def described(machine: Machine) -> str:
+    """What a machine computes with, in a line."""
+    if machine.gpus:
+        return f"GPU {machine.gpus[0]}, torch {machine.torch}"
+    bf16 = f", {machine.bf16} in bfloat16" if machine.bf16 else ""
+    return f"{machine.cores} processor cores ({machine.simd}{bf16}), torch {machine.torch}"
 
 
 def choose(machine: Machine, environment: Mapping[str, str]) -> Runtime:

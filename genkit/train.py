@@ -20,11 +20,15 @@ genkit train …`, with --multi_gpu on processors, where accelerate starts one p
 Gradients are averaged by hand and modules are not wrapped in DistributedDataParallel: an objective
 calls submodules and several players in its own order, which the wrapper's forward hooks do not
 see. Buffers are not exchanged: the first process's are saved.
+
+A GPU waits for data that one processor core makes: `workers` are further processes that make the
+batches ahead. They are the same batches.
 """
 
 import hashlib
 import importlib
 import json
+import multiprocessing
 import pkgutil
 import re
 import time
@@ -37,10 +41,11 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
 
-from genkit.objectives import Loss
+from genkit.objectives import Batch, Loss
 from genkit.recipe import Order, Recipe, Source, learning_rate, mix, override
-from genkit.runtime import apply, detect
+from genkit.runtime import apply, described, detect, probe
 from genkit.store import existing, read_tensors, replaced, write_file
 
 __all__ = ["Progress", "Recipe", "Source", "find", "override", "train"]
@@ -83,6 +88,7 @@ def train(
     save_steps: int = 1000,
     save_minutes: float = 10.0,
     log_steps: int = 20,
+    workers: int = 0,
 ) -> Iterator[Progress]:
     """Trains, saves and exports; yields after every step. Closing the generator saves, too.
 
@@ -93,16 +99,20 @@ def train(
         save_steps: Save at least every so many steps …
         save_minutes: … and at least every so many minutes.
         log_steps: Write losses to TensorBoard every so many steps.
+        workers: Processes that make batches ahead; 0: each is made when it is needed.
 
     Raises:
-        ValueError: The folder holds a run and `resume` is false, or a run of another recipe.
+        ValueError: The folder holds a run and `resume` is false, or a run of another recipe; there
+            are workers where processes cannot be forked.
         FloatingPointError: A loss or a gradient is not finite; the last save is intact.
     """
     folder = Path(folder).absolute()
     step = _Run.step_of(folder / "state")
     if step is not None and not resume:
         raise ValueError(f"{folder} holds a run at step {step}; resume it or name another folder")
-    run = _Run(recipe, folder)
+    if workers and "fork" not in multiprocessing.get_all_start_methods():
+        raise ValueError(f"{workers} workers need a system that forks processes; give 0 here")
+    run = _Run(recipe, folder, workers)
     run.restore()
     return _steps(run, save_steps, save_minutes, log_steps)
 
@@ -113,8 +123,8 @@ def _steps(
     recipe, log = run.recipe, _Log(run)
     begun = saved = time.monotonic()
     try:
-        while run.step < recipe.steps:
-            losses = run.advance()
+        for batch in run.batches():
+            losses = run.advance(batch)
             now = time.monotonic()
             log.write(losses, log_steps)
             due = run.agreed(now - saved > 60 * save_minutes)
@@ -131,10 +141,24 @@ def _steps(
     run.accelerator.wait_for_everyone()
 
 
+class _Data(Dataset):
+    """What every step of a recipe sees, or a process's part of it: functions of the step alone."""
+
+    def __init__(self, recipe: Recipe, process: int, processes: int) -> None:
+        self.source, self.seed, self.process = recipe.data(), recipe.seed, process
+        self.order = Order(len(self.source), recipe.batch, recipe.seed)
+        share = recipe.batch // processes
+        self.part = slice(process * share, (process + 1) * share)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = torch.Generator().manual_seed(mix(self.seed, "data", step, self.process))
+        return self.source.batch(self.order.indices(step)[self.part], rng)
+
+
 class _Run:
     """The live objects of a run: network, average, players with their optimisers, data, step."""
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, workers: int = 0) -> None:
         from accelerate import Accelerator
 
         runtime = detect()
@@ -143,14 +167,15 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="no", cpu=runtime.device.type == "cpu")
         self.bf16 = recipe.bf16 and runtime.dtype == torch.bfloat16
         self.recipe, self.folder, self.step, self.saved = recipe, folder, 0, -1
+        self.workers = workers
         if recipe.batch % self.accelerator.num_processes:
             raise ValueError(
                 f"batch {recipe.batch} cannot be shared by {self.accelerator.num_processes} "
                 "processes; choose a multiple"
             )
         torch.manual_seed(mix(recipe.seed, "initial values"))  # the same in every process
-        self.source = recipe.data()
-        self.order = Order(len(self.source), recipe.batch, recipe.seed)
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.data = _Data(recipe, process, processes)
         self.model = self._placed(recipe.model()).train()
         self.objective = recipe.objective(self.model)
         self.players = {name: self._placed(p) for name, p in self.objective.players.items()}
@@ -162,13 +187,22 @@ class _Run:
         self.average.eval()
         _check_players(self.players)
 
-    def advance(self) -> dict[str, float]:
+    def batches(self) -> Iterator[Batch]:
+        """Those of the steps to come."""
+        yield from DataLoader(
+            self.data,
+            batch_size=None,  # an item is a batch
+            sampler=range(self.step, self.recipe.steps),
+            num_workers=self.workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+            multiprocessing_context="fork" if self.workers else None,  # recipes hold closures
+            generator=torch.Generator(),  # not the global one, which belongs to the steps
+        )
+
+    def advance(self, batch: Batch) -> dict[str, float]:
         """One step of every player."""
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        share = self.recipe.batch // processes
-        indices = self.order.indices(self.step)[process * share : (process + 1) * share]
-        rng = torch.Generator().manual_seed(mix(self.recipe.seed, "data", self.step, process))
-        batch = {name: self._moved(item) for name, item in self.source.batch(indices, rng).items()}
+        batch = {name: self._moved(item) for name, item in batch.items()}
+        process = self.accelerator.process_index
         torch.manual_seed(mix(self.recipe.seed, "noise", self.step, process))
         values: dict[str, Tensor] = {}
         losses = iter(self.objective(batch))
@@ -196,6 +230,7 @@ class _Run:
                 write_file(stage / name, data)
                 hashes[name] = hashlib.sha256(data).hexdigest()
             record = {"step": self.step, **_identity(self.recipe), "files": hashes}
+            record["machine"] = described(probe())
             write_file(stage / "state.json", json.dumps(record, indent=1).encode())
         self.export()
         self.saved = self.step
@@ -306,7 +341,7 @@ class _Run:
 
     def _moved(self, item: Tensor) -> Tensor:
         form = torch.channels_last if item.ndim == 4 else torch.preserve_format
-        return item.to(self.accelerator.device, memory_format=form)
+        return item.to(self.accelerator.device, memory_format=form, non_blocking=True)
 
 
 class _Log:

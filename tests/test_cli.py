@@ -187,19 +187,20 @@ def test_train_overrides_the_recipe_and_shows_the_losses(monkeypatch, tmp_path, 
 
     seen = {}
 
-    def train(plan, folder, resume):
-        seen.update(plan=plan, folder=folder, resume=resume)
+    def train(plan, folder, resume, workers):
+        seen.update(plan=plan, folder=folder, resume=resume, workers=workers)
         for step in range(1, plan.steps + 1):
             losses = {"model": 1 / step, "model.norm": 2.0}
             yield training.Progress(step, plan.steps, losses, float(step))
 
     monkeypatch.setattr(training, "train", train)
     options = ["--steps", "3", "--lr", "0.5", "--folder", str(tmp_path), "--resume"]
+    options += ["--workers", "4"]
     assert main(["train", "book128_autoencoder", *options]) == 0
     output = capsys.readouterr()
     plan = seen["plan"]
     assert (plan.name, plan.steps, plan.lr) == ("book128_autoencoder", 3, 0.5)
-    assert seen["resume"] is True and seen["folder"] == tmp_path
+    assert seen["resume"] is True and seen["folder"] == tmp_path and seen["workers"] == 4
     assert output.out.strip() == str(tmp_path)
     assert "3/3" in output.err and "model=0.333" in output.err and "norm" not in output.err
 
@@ -210,6 +211,7 @@ def test_train_overrides_the_recipe_and_shows_the_losses(monkeypatch, tmp_path, 
         (["train", "nothing"], "nothing"),
         (["train", "book128_autoencoder", "--steps", "0"], "steps"),
         (["train", "book128_autoencoder", "--lr", "nan"], "lr"),
+        (["train", "book128_autoencoder", "--workers", "-1"], "workers"),
         (["evaluate", "book128_latent", "--metric", "beauty"], "beauty"),
         (["evaluate", "nothing", "--metric", "psnr"], "nothing"),
         (["publish", "nothing"], "nothing"),

@@ -88,6 +88,7 @@ def test_the_cost_follows_batch_and_steps_and_leaves_chance_alone():
     one = cost(some)
     assert torch.equal(torch.rand(3), expected)
     assert cost(replace(some, batch=8)).step == 2 * one.step
+    assert cost(replace(some, batch=256)).step == 64 * one.step  # of which 32 are counted
     assert cost(replace(some, steps=21)).whole == 3 * one.whole
     given = cost(some, {"x": torch.ones(2, 3, 6, 6)})
     assert given.step == pytest.approx(one.step / 2)

@@ -26,6 +26,7 @@ from genkit.models.autoencoder import Autoencoder
 from genkit.objectives import Loss, Objective
 from genkit.optimizer import muon
 from genkit.recipe import Order, Recipe, Source, learning_rate, mix, override
+from genkit.runtime import described, probe
 from genkit.train import find, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,6 +179,21 @@ def test_a_closed_run_resumes_to_the_same_bits(tmp_path, undisturbed, stop):
     assert [progress.step for progress in rest] == list(range(stop + 1, 13))
     assert difference(tmp_path, undisturbed) == 0.0
     assert export_bytes(tmp_path) == export_bytes(undisturbed)
+
+
+def test_batches_made_ahead_in_other_processes_are_the_same(tmp_path, undisturbed):
+    run = train(toy(), tmp_path, workers=2)
+    for progress in run:
+        if progress.step == 5:
+            run.close()
+    finish(toy(), tmp_path, resume=True, workers=2)
+    assert difference(tmp_path, undisturbed) == 0.0
+    assert export_bytes(tmp_path) == export_bytes(undisturbed)
+
+
+def test_a_run_says_on_which_machine_it_was(undisturbed):
+    record = json.loads((undisturbed / "state" / "state.json").read_text())
+    assert record["machine"] == described(probe())
 
 
 def test_a_run_with_muon_resumes_to_the_same_bits(tmp_path):

@@ -112,7 +112,7 @@ class Tracer(Protocol):
         strength: float = 1.0,
         start: float = 0.0,
         stop: float = 1.0,
-        guess: bool = False,
+        guess: bool = True,
     ) -> Iterator[Preview | Picture]: ...
 
 

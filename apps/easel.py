@@ -162,7 +162,7 @@ class Easel:
         num_inference_steps: int | None = None,
         start: float = 0.0,
         stop: float = 1.0,
-        guess: bool = False,
+        guess: bool | None = None,
         language: str = "en",
     ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
         """Draw 1 to 4 pictures that follow a drawing; returns PNG files and how well each follows.
@@ -171,8 +171,9 @@ class Easel:
         on dark or on a transparent layer; map: regions in the page's colours; photo: any picture,
         whose edges are drawn. Without a sketch or map, and a prompt, it draws freely.
         `strength` is 0 to 1.5; the drawing acts from the share `start` of the way to the share
-        `stop`. `model` is book128_latent (20 steps) or book128_fast (4). Each file carries its
-        receipt. Errors are sentences in `language`.
+        `stop`. `model` is book128_latent (20 steps) or book128_fast (4). With `guess` guidance
+        stresses the drawing as well as the words, which needs a model that is guided; it is so
+        where it can be. Each file carries its receipt. Errors are sentences in `language`.
         """
         with told(language):
             check_language(language)

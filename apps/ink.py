@@ -25,6 +25,7 @@ from torch import Tensor
 from apps import upload
 from apps.settings import Refused
 from genkit.adherence import Agreement, agreement, overlap
+from genkit.data import hints
 from genkit.data.hints import BLANK, edges, planes
 from genkit.data.picturebook.canvas import PART_COLOURS, PARTS, coloured
 
@@ -77,9 +78,10 @@ class Drawing:
 
     def hint(self) -> Float[Tensor, "1 K H W"]:
         """What the control is given; zero everywhere where nothing was drawn."""
+        values = torch.from_numpy(self.values)[None]
         if self.kind == "map":
-            return planes(self.values[None])
-        return torch.from_numpy((self.values > 0) & (not self.empty))[None, None].float()
+            return planes(values)
+        return hints.ink(torch.zeros_like(values) if self.empty else values)
 
     def image(self) -> Image.Image:
         """As the board shows it: black on white, or paints on a transparent ground."""

@@ -65,7 +65,8 @@ def page(blocks: gr.Blocks, studio: Studio, pages: Sequence[Page]) -> None:
     controls["strength"].release(**again)
     controls["seed"].submit(**again)
     controls["prompt"].submit(fn=None, js="() => { genkit.sketch.refine(); }", **PRIVATE)
-    controls["model"].input(_manner, controls["model"], controls["num_inference_steps"], **LIGHT)
+    manner = [controls["num_inference_steps"], controls["guess"]]
+    controls["model"].input(_manner, controls["model"], manner, **LIGHT)
     gr.api(endpoint(easel.sketch, "sketch"), api_name="sketch", **HEAVY)
     footer()
     follow(blocks, words, language)
@@ -108,9 +109,9 @@ def _settings(words: Words) -> dict[str, Any]:
     return made
 
 
-def _manner(model: str) -> int:
-    """The steps that the chosen model needs."""
-    return MODELS[model].steps
+def _manner(model: str) -> tuple[int, bool]:
+    """The steps that the chosen model needs, and whether it can stress a drawing."""
+    return MODELS[model].steps, MODELS[model].guidance != 1
 
 
 def _photo(words: Words) -> tuple[Any, Any, Any]:

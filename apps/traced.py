@@ -47,7 +47,7 @@ class Traced:
     num_inference_steps: int = MODELS[CAREFUL].steps
     start: float = 0.0
     stop: float = 1.0
-    guess: bool = False
+    guess: bool = True
 
 
 DEFAULTS = Traced()
@@ -59,20 +59,22 @@ def check(values: Mapping[str, Any]) -> Traced:
     """The settings of these values.
 
     Args:
-        values: Name → raw value, as JSON gives it. A name that is absent keeps its default.
+        values: Name → raw value, as JSON gives it. A name that is absent keeps its default;
+            without `guess`, or where it is None, drawings are stressed where the model can.
 
     Raises:
         Refused: A value is of the wrong type or outside its limits, the control would begin after
             its end, or a model without guidance should exaggerate.
     """
-    values = vars(DEFAULTS) | dict(values)
+    values = vars(DEFAULTS) | {"guess": None} | dict(values)
     start = check_number("start", values["start"], *SHARES)
     stop = check_number("stop", values["stop"], *SHARES)
     if start >= stop:
         raise Refused("sketch.order", start=shown(start), stop=shown(stop))
     model = check_choice("model", values["model"], tuple(MODELS))
-    guess = check_flag("guess", values["guess"])
-    if guess and MODELS[model].guidance == 1:
+    guided = MODELS[model].guidance != 1
+    guess = guided if values["guess"] is None else check_flag("guess", values["guess"])
+    if guess and not guided:
         raise Refused("sketch.guessing", model=model)
     steps = check_whole("num_inference_steps", values["num_inference_steps"], *STEPS)
     return Traced(

@@ -43,7 +43,7 @@ def main(
     if n < 1:
         raise SystemExit(f"n = {n}: give at least 1.")
     asked, trace = list(prompts(n)), drawing(name, base)
-    key = RULERS[control.name][2]
+    key = RULERS[control.name].value
     best = ideal(control.name, asked)
     print(f"{'strength':>8} {key:>8} {'fidelity':>8}")
     found = {}

@@ -11,6 +11,11 @@ distance d in pixels:
 Of a painted map, the mean over the classes of |painted ∩ seen|/|painted ∪ seen| (mIoU), where a
 network says what is seen (`genkit.models.segmenter`); pixels that were not painted do not count.
 
+Whether a hint is understood is asked by one thing alone, drawn without words and on no ground:
+
+    alone      share of such things that the reader (`genkit.models.reader`) finds in the picture,
+               of their kind and in their place
+
 A picture is not a drawing: shadows, halos and stars have edges that nobody draws. What real
 pictures reach against their own drawings is therefore told beside what a model reaches.
 
@@ -21,7 +26,7 @@ References:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -31,7 +36,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from genkit import hub
-from genkit.data.hints import BLANK, edges, planes, rough, scribble
+from genkit.data.hints import BLANK, edges, ink, planes, rough, scribble
 from genkit.data.picturebook.canvas import PARTS
 from genkit.data.picturebook.scene import SPLITS, Scene
 from genkit.data.picturebook.source import to_unit
@@ -43,16 +48,21 @@ __all__ = [
     "RULERS",
     "SEGMENTER",
     "Agreement",
+    "Ruler",
     "Trace",
     "agreement",
+    "alone",
     "drawing",
+    "drawing_of_one",
     "followed",
     "ideal",
     "lines",
     "overlap",
     "painting",
+    "painting_of_one",
     "parts",
     "regions",
+    "with_one",
 ]
 
 TOLERANCE = 2.0
@@ -194,17 +204,80 @@ def parts(model: Segmenter, n: int, seed: int) -> tuple[float, dict[str, float]]
     return float(np.mean(list(found.values()))), {"pixels": right} | each
 
 
+def drawing_of_one(scene: Scene) -> UInt8[np.ndarray, "H W"]:
+    """The first thing of a scene as a hand might draw it, without all else."""
+    outline = np.asarray(with_one(scene).outline_of_things(SIZE))
+    return scribble(outline, np.random.default_rng(scene.seed))
+
+
+def painting_of_one(scene: Scene) -> UInt8[np.ndarray, "H W"]:
+    """The first thing of a scene as a hand might paint it; all else is not painted."""
+    parts = np.asarray(with_one(scene).semantic_map(SIZE))
+    painted = rough(parts, np.random.default_rng(scene.seed), omitted=0)
+    return np.where(painted == PARTS.index(scene.things[0].kind), painted, np.uint8(BLANK))
+
+
+def with_one(scene: Scene) -> Scene:
+    """The scene with its first thing only, and nothing in the sky."""
+    return replace(
+        scene, things=scene.things[:1], light="none", clouds=0, rainbow=False, balloon=None
+    )
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """How a kind of control is measured.
+
+    Args:
+        hint: What a hand might make of the scene of a seed: ink, parts.
+        one: The same of the first thing alone.
+        planes: What the control reads of it.
+        measure: (pictures, seeds of their scenes) → numbers by name.
+        value: The name of the number that counts.
+    """
+
+    hint: Callable[[int], UInt8[np.ndarray, "H W"]]
+    one: Callable[[Scene], UInt8[np.ndarray, "H W"]]
+    planes: Callable[[UInt8[Tensor, "B H W"]], Float[Tensor, "B K H W"]]
+    measure: Callable[[Sequence[Image.Image], Sequence[int]], dict[str, float]]
+    value: str
+
+    def read(self, hints: Sequence[UInt8[np.ndarray, "H W"]]) -> Float[Tensor, "B K H W"]:
+        """Hints as the control reads them."""
+        return self.planes(torch.from_numpy(np.stack(hints)))
+
+
 RULERS = {
-    "sketch": (lambda seed: torch.from_numpy(drawing(seed) > 0)[None].float(), lines, "f1"),
-    "map": (lambda seed: planes(painting(seed)), regions, "miou"),
+    "sketch": Ruler(drawing, drawing_of_one, ink, lines, "f1"),
+    "map": Ruler(painting, painting_of_one, planes, regions, "miou"),
 }
-"""Of each kind of control: the hint of a scene, what is measured, and the name of the value."""
+"""By the name of the control."""
 
 
 def ideal(kind: str, asked: Sequence[Prompt]) -> dict[str, float]:
     """What the scenes' own pictures reach by the same ruler."""
     seeds = [prompt.seed for prompt in asked]
-    return RULERS[kind][1]([Scene.random(seed).render(SIZE) for seed in seeds], seeds)
+    return RULERS[kind].measure([Scene.random(seed).render(SIZE) for seed in seeds], seeds)
+
+
+def alone(trace: Trace, kind: str, asked: Sequence[Prompt]) -> float:
+    """Share of things that come out as what they are, each drawn alone and without words.
+
+    Args:
+        trace: How the model is asked.
+        kind: A key of `RULERS`, the name of the control.
+        asked: Captions of test scenes, whose first things are drawn.
+    """
+    ruler, scenes = RULERS[kind], [Scene.random(prompt.seed) for prompt in asked]
+    pictures: list[Image.Image] = []
+    for first in range(0, len(scenes), BATCH):
+        hints = ruler.read([ruler.one(scene) for scene in scenes[first : first + BATCH]])
+        pictures += trace(hints, [""] * len(hints), range(first, first + len(hints)), 1.0)
+    found = []
+    for scene, one in zip(scenes, seen(pictures), strict=True):
+        thing = scene.things[0]
+        found.append(any((t.kind, t.slot) == (thing.kind, thing.slot) for t in one.things))
+    return float(np.mean(found))
 
 
 def followed(
@@ -218,12 +291,12 @@ def followed(
         asked: Captions of test scenes.
         strength: Of the control; 0 is the base alone.
     """
-    hint, measured, _ = RULERS[kind]
+    ruler = RULERS[kind]
     pictures: list[Image.Image] = []
     for first in range(0, len(asked), BATCH):
         some = asked[first : first + BATCH]
-        hints = torch.stack([hint(prompt.seed) for prompt in some])
+        hints = ruler.read([ruler.hint(prompt.seed) for prompt in some])
         texts, seeds = [prompt.text for prompt in some], range(first, first + len(some))
         pictures += trace(hints, texts, seeds, strength)
-    found = measured(pictures, [prompt.seed for prompt in asked])
+    found = ruler.measure(pictures, [prompt.seed for prompt in asked])
     return found | {"fidelity": judged(asked, seen(pictures))[0]}

@@ -38,7 +38,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genkit import families, hub, pixels, spaces
-from genkit.adherence import RULERS, followed, ideal, parts
+from genkit.adherence import RULERS, alone, followed, ideal, parts
 from genkit.data.picturebook.scene import LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import label_tensor, to_uint8, to_unit
 from genkit.distributions import Dirac
@@ -237,13 +237,16 @@ def _adherence(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     if not isinstance(control, Control) or control.name not in RULERS or draw is None:
         raise ValueError(f"{name} follows no hint: adherence measures book128_sketch, say.")
     asked = list(prompts(n, seed))
-    alone = followed(draw, control.name, asked, 0.0)
+    free = followed(draw, control.name, asked, 0.0)
     led = followed(draw, control.name, asked, 1.0)
-    value = RULERS[control.name][2]
+    value = RULERS[control.name].value
     real = ideal(control.name, asked)
-    details = {"uncontrolled": alone[value], "of real pictures": real[value]}
-    details |= {"fidelity": led["fidelity"], "uncontrolled fidelity": alone["fidelity"]}
+    details = {"uncontrolled": free[value], "of real pictures": real[value]}
+    details |= {"fidelity": led["fidelity"], "uncontrolled fidelity": free["fidelity"]}
+    details["things alone"] = alone(draw, control.name, asked)
     details |= {key: led[key] for key in led if key not in (value, "fidelity")}
+    if "distance" in free:
+        details["uncontrolled distance"] = free["distance"]
     return Report(name, "adherence", led[value], n, details)
 
 

@@ -288,7 +288,7 @@ class SketchToImage:
         strength: float = 1.0,
         start: float = 0.0,
         stop: float = 1.0,
-        guess: bool = False,
+        guess: bool = True,
     ) -> Iterator[Preview | Picture]:
         """Draws one picture for each prompt and hint.
 
@@ -302,7 +302,8 @@ class SketchToImage:
             steps, guidance, sampler: See `Manner`; None is as this model draws best.
             strength: Of the control, 0 to 1.5; 1 is as it was trained.
             start, stop: From which to which share of the way the control acts.
-            guess: Whether guidance exaggerates the hint as well as the words; for no words.
+            guess: Whether guidance exaggerates the hint as well as the words, so that it also
+                works without them; else the words win where the two disagree.
 
         Raises:
             ValueError, TypeError: If an argument is out of range or of the wrong type.

@@ -2,15 +2,17 @@
 
     edges(picture)          Canny: thin lines where the colour changes        of any picture
     scribble(outline, rng)  a line drawing as a hand would make it            for training
+    picked(land, things, …) what somebody may have thought worth drawing      for training
     rough(parts, rng)       a semantic map as a hand would paint it           for training
-    planes(parts)           a semantic map as one plane a part                of a painted map
     layout(picture)         its colours on a coarse grid                      of any picture
 
-A drawing is ink, 0 to 1, "1 H W": 1 where a line is. A map has one plane a class of `PARTS`,
-"24 H W", and is zero in all of them where nothing was painted.
+A control reads planes: of a drawing `ink`, "1 H W", 1 where a line is; of a map `planes`, one for
+each class of `PARTS`, "24 H W", zero in all of them where nothing was painted.
 
 Hands differ from renderers in three ways, which `scribble` imitates: a line wanders by a pixel or
-two, is thick or thin, and has gaps. A model that saw only exact contours follows nothing else.
+two, is thick or thin, and has gaps. And people leave out what they do not care for, and draw a
+horizon through a house, as in `picked`. A model that saw only exact contours of whole scenes
+follows nothing else.
 
 References:
     A Computational Approach to Edge Detection (Canny, 1986)
@@ -27,7 +29,21 @@ from torch import Tensor
 
 from genkit.data.picturebook.canvas import PARTS
 
-__all__ = ["BLANK", "HIGH", "LOW", "edges", "layout", "planes", "rough", "scribble"]
+__all__ = [
+    "BLANK",
+    "HIGH",
+    "LOW",
+    "edges",
+    "ink",
+    "layout",
+    "picked",
+    "planes",
+    "rough",
+    "scribble",
+]
+
+# OpenCV's threads do not survive a fork (`genkit.train`), and 128² pixels need none.
+cv2.setNumThreads(1)
 
 LOW, HIGH = 30.0, 60.0
 """Thresholds of `edges`, in grey levels a pixel; low, as the picture book has soft colours."""
@@ -37,6 +53,7 @@ BLANK = 255
 WANDER = 1.5  # pixels of 128: standard deviation of a line's displacement, at most
 GAPS = 12  # at most; each takes away a disc
 OMITTED = 0.15  # chance of a part of a map
+KEPT = 0.7  # chance of a thing of a drawing
 INK = 128  # grey level below which an outline is ink
 
 
@@ -86,35 +103,64 @@ def scribble(
     return ink
 
 
+def picked(
+    land: UInt8[np.ndarray, "H W"], things: UInt8[np.ndarray, "H W"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W"]:
+    """An outline of some of the things, with the land behind them or without; hidden lines show.
+
+    What hangs together in an outline is one thing: a cloud, a house, and also the door of it.
+
+    Args:
+        land: Outline of the land, black on white.
+        things: Outline of the things.
+        rng: What chooses.
+    """
+    dark = (things < INK).astype(np.uint8)
+    count, of = cv2.connectedComponents(dark)  # 0 is paper
+    kept = rng.random(count) < KEPT
+    if count > 1:
+        kept[rng.integers(1, count)] = True
+    drawn = np.where(kept[of] | (dark == 0), things, 255).astype(np.uint8)
+    return np.minimum(drawn, land) if count == 1 or rng.random() < 0.5 else drawn
+
+
 def _wandering(
     ink: UInt8[np.ndarray, "H W"], deviation: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W"]:
     """The ink, displaced by a smooth random field of this standard deviation in pixels."""
-    side = ink.shape[0]
-    smooth = rng.uniform(side / 32, side / 8)
+    side, knots = ink.shape[0], int(rng.integers(4, 17))
     moved = []
     for axis in np.meshgrid(np.arange(side), np.arange(side)):
-        field = cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), smooth)
-        moved.append((axis + deviation * field / max(field.std(), 1e-6)).astype(np.float32))
+        field = rng.standard_normal((knots, knots))
+        field = cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC)
+        moved.append((axis + deviation * field / field.std()).astype(np.float32))
     return cv2.remap(ink, moved[0], moved[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
 
-def rough(parts: UInt8[np.ndarray, "H W"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W"]:
+def rough(
+    parts: UInt8[np.ndarray, "H W"], rng: np.random.Generator, omitted: float = OMITTED
+) -> UInt8[np.ndarray, "H W"]:
     """A semantic map as a hand would paint it: borders wander, and some parts are left out.
 
     Args:
         parts: A rendered map, indices into `PARTS`.
         rng: Its randomness.
+        omitted: The chance of every part to be left out.
     """
     painted = _wandering(parts, rng.uniform(0, WANDER * parts.shape[0] / 128), rng)
     for part in np.unique(parts):
-        if rng.random() < OMITTED:
+        if rng.random() < omitted:
             painted[painted == part] = BLANK
     return painted
 
 
-def planes(parts: UInt8[np.ndarray, "*B H W"]) -> Float[Tensor, "*B K H W"]:
-    """One plane a part: 1 where it was painted.
+def ink(values: UInt8[Tensor, "*B H W"]) -> Float[Tensor, "*B 1 H W"]:
+    """A line drawing as a control reads it: 1 where a value is not 0."""
+    return (values > 0).float().unsqueeze(-3)
+
+
+def planes(parts: UInt8[Tensor, "*B H W"]) -> Float[Tensor, "*B K H W"]:
+    """A semantic map as a control reads it, one plane a part: 1 where it was painted.
 
     Args:
         parts: Indices into `PARTS`, or `BLANK`.
@@ -128,9 +174,8 @@ def planes(parts: UInt8[np.ndarray, "*B H W"]) -> Float[Tensor, "*B K H W"]:
             f"The map holds the value {int(parts[wrong][0])}: use 0 to {len(PARTS) - 1}, or "
             f"{BLANK} for what is not painted."
         )
-    index = torch.from_numpy(np.ascontiguousarray(parts)).long().unsqueeze(-3)
-    classes = torch.arange(len(PARTS)).view(-1, 1, 1)
-    return (index == classes).float()
+    classes = torch.arange(len(PARTS), dtype=torch.uint8, device=parts.device)
+    return (parts.unsqueeze(-3) == classes.view(-1, 1, 1)).float()
 
 
 def layout(picture: UInt8[np.ndarray, "H W 3"], cells: int = 8) -> UInt8[np.ndarray, "H W 3"]:

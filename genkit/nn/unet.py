@@ -30,7 +30,7 @@ from genkit.model import Model
 from genkit.nn.attention import Attention
 from genkit.nn.convnet import Patchify, Unpatchify
 from genkit.nn.embedding import Position, TimeEmbedding
-from genkit.nn.layers import Modulate, zeros
+from genkit.nn.layers import Head, Modulate, zeros
 
 __all__ = ["Block", "Contraction", "Look", "Mix", "UNet", "group_norm"]
 
@@ -217,7 +217,7 @@ class UNet(Contraction):
         )
         self.ask_again = Mix(fine, text, heads[0], cells=False)
         self.out = nn.Sequential(
-            group_norm(fine), nn.SiLU(), zeros(nn.Conv2d(fine, latent, 3, padding=1))
+            group_norm(fine), nn.SiLU(), zeros(Head(fine, latent, 3, padding=1))
         )
 
     def forward(

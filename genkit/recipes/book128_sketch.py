@@ -1,20 +1,19 @@
 """A drawing becomes a picture: the control of book128_latent that follows lines.
 
-Three of four drawings are the scene's own line drawing as a hand might have made it, thick or
-thin, shaky, with gaps; the fourth is made of the edges of its picture. Half of the prompts are
-empty, so that a drawing alone is enough.
+Drawings are made of a scene as hands make them, thick or thin, shaky, with gaps: half of them of
+its whole outline, a quarter of some of its things, with the land or without; a quarter are the
+edges of its picture. Half of the prompts are empty, so that a drawing alone is enough.
 """
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import numpy as np
-import torch
 from PIL import Image
 
 from genkit import hub
 from genkit.adherence import RULERS, drawing
-from genkit.data.hints import edges, scribble
+from genkit.data.hints import edges, ink, picked, scribble
 from genkit.data.picturebook.book import cached, pictures
 from genkit.data.picturebook.scene import SPLITS, VERSION, Scene
 from genkit.data.picturebook.source import Captions, Hinted
@@ -31,9 +30,9 @@ from genkit.sheet import sheet
 
 __all__ = ["RECIPE", "base", "captioned", "copied", "traced"]
 
-SEEDS = SPLITS["train"][:20_000]
-EDGES = 0.25
-"""Share of drawings that are made of edges."""
+SEEDS = SPLITS["train"][:60_000]
+EDGES, SOME = 0.25, 0.25
+"""Shares of drawings that are made of edges, and of some of the things."""
 SHOWN = 8
 """Scenes on a sheet."""
 
@@ -70,11 +69,18 @@ def contours() -> np.ndarray:
 
 def data() -> Hinted:
     """Latents with captions, each with a drawing of its picture."""
-    outlines, found = pictures(SEEDS, 128, view=Scene.outline), contours()
+    found = contours()
+    whole, land, things = (
+        pictures(SEEDS, 128, view=view)
+        for view in (Scene.outline, Scene.outline_of_land, Scene.outline_of_things)
+    )
 
     def drawing(i: int, rng: np.random.Generator) -> np.ndarray:
-        ink = found[i] if rng.random() < EDGES else scribble(outlines[i], rng)
-        return (ink > 0)[None]
+        chance = rng.random()
+        if chance < EDGES:
+            return found[i]
+        some = chance < EDGES + SOME
+        return scribble(picked(land[i], things[i], rng) if some else whole[i], rng)
 
     return Hinted(described(captioned(), base().autoencoder), drawing)
 
@@ -87,7 +93,8 @@ def traced(net: Control, view: Callable[[int], Image.Image]) -> Image.Image:
         view: How the hint of a scene looks.
     """
     asked = list(prompts(SHOWN))
-    hints = torch.stack([RULERS[net.name][0](prompt.seed) for prompt in asked])
+    ruler = RULERS[net.name]
+    hints = ruler.read([ruler.hint(prompt.seed) for prompt in asked])
     model = SketchToImage(TextToImage(base(), "book128_latent"), deepcopy(net), net.name)
     texts = [prompt.text for prompt in asked]
     pictures, captions = [view(prompt.seed) for prompt in asked], [""] * SHOWN
@@ -105,10 +112,10 @@ def drawn(net: Control) -> Image.Image:
 RECIPE = Recipe(
     name="book128_sketch",
     model=lambda: copied("sketch", 1),
-    objective=lambda model: Controlling(model, base()),
+    objective=lambda model: Controlling(model, base(), ink),
     data=data,
-    steps=2500,
-    batch=32,
+    steps=1000,
+    batch=512,
     lr=1e-3,
     optimizer=muon,
     warmup=200,

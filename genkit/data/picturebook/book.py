@@ -2,7 +2,7 @@
 
 A training run looks at the same scenes again and again, and a rendering takes a few milliseconds.
 `pictures(seeds, size)` renders them in processes, writes one uint8 array "N H W 3" and maps it
-into memory; the next call finds it; other views, the outline and the semantic map, likewise.
+into memory; the next call finds it; other views, outlines and the semantic map, likewise.
 `cached` does the same with any rows. The cache is no part of any result: delete it at will.
 """
 
@@ -59,7 +59,7 @@ def cached(
 
 
 View = Callable[[Scene, int], Image.Image]
-"""One of the ways to look at a scene: `Scene.render`, `.outline` or `.semantic_map`."""
+"""One of the ways to look at a scene: `Scene.render`, `.outline`, `.semantic_map` …"""
 
 
 def pictures(

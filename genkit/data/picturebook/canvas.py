@@ -14,13 +14,14 @@ y up, its height about 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from PIL import Image, ImageDraw
 
 __all__ = [
+    "LAND",
     "PARTS",
     "PART_COLOURS",
     "Colour",
@@ -43,6 +44,8 @@ PARTS = (
     "flower", "mushroom", "snowman", "boat", "whale",
 )  # fmt: skip
 """Classes of the semantic map; the index is the pixel value."""
+LAND = frozenset({"mountain", "meadow", "desert", "snow", "sea"})
+"""Those on which things stand; the others are things, on the ground and in the sky."""
 
 PART_COLOURS: Mapping[str, Colour] = MappingProxyType(
     {
@@ -118,14 +121,19 @@ class Page:
             draw.polygon(_pixels(shape.points, side), fill=shape.colour)
         return image.reduce(SUPERSAMPLE)
 
-    def outline(self, size: int) -> Image.Image:
-        """The line drawing: black on white, grey levels, `size` × `size` pixels."""
+    def outline(self, size: int, of: Collection[str] = PARTS) -> Image.Image:
+        """The line drawing: black on white, grey levels, `size` × `size` pixels.
+
+        Args:
+            size: Side in pixels.
+            of: The parts that are drawn, as if there were no others.
+        """
         side = size * SUPERSAMPLE
         image = Image.new("L", (side, side), 255)
         draw = ImageDraw.Draw(image)
         width = max(SUPERSAMPLE, round(side / 85))
         for shape in self.shapes:
-            if shape.line:
+            if shape.line and shape.part in of:
                 draw.polygon(_pixels(shape.points, side), fill=255, outline=0, width=width)
         return image.reduce(SUPERSAMPLE)
 

@@ -206,6 +206,18 @@ class Scene:
         """The line drawing: black ink on white, mode "L", `size` × `size` pixels."""
         return self._page().outline(size)
 
+    def outline_of_land(self, size: int) -> Image.Image:
+        """The same of hills, mountains and shores, behind things, too."""
+        from .canvas import LAND
+
+        return self._page().outline(size, LAND)
+
+    def outline_of_things(self, size: int) -> Image.Image:
+        """The same of all else: the things, and what is in the sky."""
+        from .canvas import LAND, PARTS
+
+        return self._page().outline(size, frozenset(PARTS) - LAND)
+
     def semantic_map(self, size: int) -> Image.Image:
         """The part at every pixel, an index into `canvas.PARTS`, mode "L"."""
         return self._page().semantic_map(size)

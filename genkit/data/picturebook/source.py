@@ -10,7 +10,9 @@ the order of training is decided in one place (`genkit.train`) and can be resume
     Captioned  "picture", "tokens", "labels"                     picture against caption
     Latents    "latent"   "B C h w" standardised means of q(z | x)
                "tokens", "labels"                                latent diffusion
-    Hinted     the same and "hint"  "B K H W"                    ControlNet
+    Hinted     the same and "hint"  "B H W" ink, or parts        ControlNet
+    Ways       "begin", "end"  "B C h w", "window"  "B"  0 … K − 1,
+               "text"  "B S E"                                   a student of few steps
     Mapped     "picture", "map"  "B H W" indices of parts        the segmenter
 """
 
@@ -27,7 +29,7 @@ from torch import Generator, Tensor
 from .book import pictures
 from .caption import caption
 from .plan import COMPLETE
-from .scene import LABELS, Scene
+from .scene import Scene
 from .words import LANGUAGES
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Latents",
     "Mapped",
     "Pictures",
+    "Ways",
     "label_tensor",
     "to_uint8",
     "to_unit",
@@ -58,7 +61,7 @@ def to_uint8(x: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B 3 H W"]:
 
 def label_tensor(scenes: Sequence[Scene]) -> Int[Tensor, "B K"]:
     """Class indices of these scenes, in the order of `LABELS`."""
-    return torch.tensor([[scene.labels()[name] for name in LABELS] for scene in scenes])
+    return torch.tensor([list(scene.labels().values()) for scene in scenes])
 
 
 class Pictures:
@@ -190,7 +193,7 @@ class Hinted:
 
     Args:
         latents: Latents of scenes.
-        hint: The hint of a scene by its number in `latents`, with a hand of its own.
+        hint: The hint of a scene by its number in `latents`, uint8 "H W", with a hand of its own.
     """
 
     def __init__(
@@ -206,6 +209,31 @@ class Hinted:
         hands = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
         hints = np.stack([self.hint(i, hands) for i in indices])
         return batch | {"hint": torch.from_numpy(hints)}
+
+
+class Ways:
+    """The windows of a teacher's ways from noise to data, each with the text that led it.
+
+    Args:
+        ways: "N K+1 C h w", where each way begins, and where it is after every window.
+        texts: "N S E", what the teacher was told.
+    """
+
+    def __init__(self, ways: np.ndarray, texts: np.ndarray) -> None:
+        self.ways, self.texts = ways, texts
+        self.windows = ways.shape[1] - 1
+
+    def __len__(self) -> int:
+        return len(self.ways) * self.windows
+
+    def batch(self, indices: Sequence[int], rng: Generator) -> dict[str, Tensor]:
+        places = [divmod(i, self.windows) for i in indices]
+        return {
+            "begin": torch.from_numpy(np.stack([self.ways[i, k] for i, k in places])),
+            "end": torch.from_numpy(np.stack([self.ways[i, k + 1] for i, k in places])),
+            "window": torch.tensor([k for _, k in places]),
+            "text": torch.from_numpy(np.stack([self.texts[i] for i, _ in places])),
+        }
 
 
 class Mapped:

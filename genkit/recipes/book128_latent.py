@@ -3,6 +3,9 @@
 It starts from two checkpoints, the autoencoder and the text encoder. The latents of the training
 pictures are computed once: with the autoencoder fixed they never change. No training picture shows
 a held-out pair of kind and colour, so that drawing one is composition, not memory.
+
+The checkpoint is older than `Head`: its last convolution was trained by Muon, too, which now leaves
+it to Adam.
 """
 
 from collections.abc import Iterator
@@ -115,8 +118,8 @@ RECIPE = Recipe(
     model=model,
     objective=LatentDenoising,
     data=data,
-    steps=8_000,
-    batch=512,
+    steps=15_200,
+    batch=32,
     lr=2e-3,
     optimizer=muon,
     warmup=300,

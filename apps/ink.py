@@ -78,7 +78,7 @@ class Drawing:
 
     def hint(self) -> Float[Tensor, "1 K H W"]:
         """What the control is given; zero everywhere where nothing was drawn."""
-        values = torch.from_numpy(self.values)[None]
+        values = torch.from_numpy(self.values.copy())[None]
         if self.kind == "map":
             return planes(values)
         return hints.ink(torch.zeros_like(values) if self.empty else values)

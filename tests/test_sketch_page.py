@@ -13,10 +13,10 @@ from fake import FakeTextToImage, fake_studio
 from gradio_client import Client
 from PIL import Image
 
-from apps import build, easel, ink, meter, options, receipt, traced
+from apps import build, easel, ink, meter, options, receipt, sketch, traced
 from apps.easel import Easel
 from apps.ink import Drawing
-from apps.settings import FAST, MAX_SEED, Refused
+from apps.settings import CAREFUL, FAST, MAX_SEED, Refused
 from apps.traced import DEFAULTS, NAMES, Traced
 from genkit.adherence import drawing, painting
 from genkit.data.picturebook.scene import Scene
@@ -107,6 +107,19 @@ def test_alone_is_the_same_seed_at_strength_zero():
     (asked,) = asked_of(here, "book128_sketch", DEFAULTS.model)
     assert asked["strength"] == 0 and asked["seeds"] == (5,)
     assert "F1" in json.loads(last)["pictures"][0]["meter"]
+
+
+def test_a_drawing_is_stressed_where_the_model_can_unless_it_is_told_otherwise():
+    assert traced.check({}).guess and traced.check({"guess": None}).guess
+    assert not traced.check({"guess": False}).guess
+    assert not traced.check({"model": FAST}).guess
+    assert [sketch._manner(model) for model in (CAREFUL, FAST)] == [(20, True), (4, False)]
+    here = desk()
+    list(here.draw("en", sent(SKETCH), *values()))
+    list(here.draw("en", sent(SKETCH), *values(model=FAST, guess=False)))
+    list(here.draw("en", sent(SKETCH), *values(guess=False)))
+    asked = asked_of(here, "book128_sketch", CAREFUL)
+    assert [one["guess"] for one in asked] == [True, False, False]
 
 
 def test_the_sheet_has_a_row_a_strength_and_a_column_a_seed():

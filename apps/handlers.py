@@ -44,7 +44,7 @@ from genkit.asked import MAX_SEED
 from genkit.data.picturebook import Scene, parse
 from genkit.data.picturebook.ask import Ask
 from genkit.data.picturebook.caption import canonical
-from genkit.generate import Picture, Preview
+from genkit.generate import FEW, Picture, Preview
 
 __all__ = ["Desk", "paint"]
 
@@ -72,6 +72,11 @@ class Work:
     settings: Settings
     seeds: tuple[int, ...]
 
+    @property
+    def at_once(self) -> bool:
+        """Whether its picture is there before anybody has seen its empty place."""
+        return len(self.seeds) == 1 and self.settings.num_inference_steps <= FEW
+
 
 class Desk:
     """The handlers of the prompt page over one studio."""
@@ -89,9 +94,11 @@ class Desk:
         """Draw: (seed, last seed, status, pictures) after every step."""
         with told(language):
             work = self._work(dict(zip(NAMES, values)))
-            seed = work.settings.seed
+            # A picture that comes at once does not wait for the controls.
+            seed: Any = gr.skip() if work.at_once else work.settings.seed
             for status, places in self._frames(work):
                 yield seed, seed, status, cards.grid(places)
+                seed = work.settings.seed
 
     def generate(
         self,
@@ -219,7 +226,8 @@ class Desk:
         asked = tuple(Mark(words, None) for words, _ in _checks(ask, Scene.random(0)))
         places = [Card(seed=seed, marks=asked) for seed in work.seeds]
         images: dict[int, Image.Image] = {}
-        yield cards.progress(0, steps, both("status.start")), places
+        if not work.at_once:
+            yield cards.progress(0, steps, both("status.start")), places
         for event in self._events(work):
             if isinstance(event, Preview):
                 urls = map(cards.jpeg_url, event.images)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,21 +24,23 @@ from torch import Tensor
 from genkit import hub
 from genkit.asked import SAMPLERS, Manner, check, check_number
 from genkit.data.picturebook.source import to_uint8
-from genkit.diffusion.denoise import Condition, Denoises
+from genkit.diffusion.denoise import NOTHING, Condition, Denoises
 from genkit.diffusion.guide import Apart, Guided
 from genkit.diffusion.trajectory import noise
 from genkit.models.controlnet import Control, Controlled
 from genkit.models.latent import LatentDiffusion, Student
-from genkit.runtime import Runtime, detect, prepare
+from genkit.runtime import Runtime, detect, each, prepare
 
 __all__ = [
+    "FEW",
     "Picture",
     "Preview",
     "SketchToImage",
     "TextToImage",
 ]
 
-FEW = 8  # steps: they are over before anybody has seen a preview
+FEW = 8
+"""Steps that are over before anybody has seen a preview."""
 PREVIEW_SECONDS = 0.12  # between previews: decoding each step would cost as much as the step
 
 
@@ -159,9 +161,21 @@ class TextToImage:
         """
         manner = self.asked(steps, guidance, sampler)
         check(prompts, negative, seeds, manner, size)
-        begun, empty = time.monotonic(), self.model.condition([negative])
-        guided = self.guided(self.model.denoiser, manner.guidance, empty)
-        yield from self.draw(guided, self.condition(prompts), prompts, seeds, manner, size, begun)
+        begun = time.monotonic()
+
+        def drawn() -> Generator[Preview | Picture]:
+            guided = self.guided(self.model.denoiser, manner.guidance, negative)
+            cond = self.condition(prompts)
+            yield from self.draw(guided, cond, prompts, seeds, manner, size, begun)
+
+        yield from self.threaded(drawn(), manner, len(prompts))
+
+    def threaded(
+        self, events: Generator[Preview | Picture], manner: Manner, count: int
+    ) -> Iterator[Preview | Picture]:
+        """The events of so many pictures, made with the threads that are worth it."""
+        passes = 1 if manner.guidance in (0, 1) else 2
+        yield from each(events, self.runtime.threads_for(count * passes))
 
     def asked(self, steps: int | None, guidance: float | None, sampler: str | None) -> Manner:
         """These, and where one is None this model's own."""
@@ -197,15 +211,23 @@ class TextToImage:
             sha256 = hashlib.sha256(image.tobytes()).hexdigest()
             yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
 
-    def guided(self, denoiser: Denoises, scale: float, negative: Condition) -> Denoises:
-        """With guidance; in float32 on a processor it answers for one picture at a time."""
-        guided = Guided(denoiser, scale, negative)
-        return Apart(guided) if self._exact else guided
+    def guided(
+        self, denoiser: Denoises, scale: float, negative: str, absent: Condition = NOTHING
+    ) -> Denoises:
+        """With guidance; in float32 on a processor it answers for one picture at a time.
+
+        Args:
+            denoiser: What is guided.
+            scale: Of guidance; at 1 nothing is avoided.
+            negative: Text to avoid.
+            absent: What else of the conditions is avoided.
+        """
+        if scale != 1:
+            denoiser = Guided(denoiser, scale, self.model.condition([negative]) | absent)
+        return Apart(denoiser) if self._exact else denoiser
 
     def condition(self, prompts: Sequence[str]) -> Condition:
-        """What the denoiser is given for these prompts."""
-        if not self._exact:
-            return self.model.condition(prompts)
+        """What the denoiser is given for these prompts, each as if it were alone."""
         return {"text": torch.cat([self.model.condition([text])["text"] for text in prompts])}
 
     @property
@@ -314,15 +336,18 @@ class SketchToImage:
         check(prompts, negative, seeds, manner, size)
         for what, value in (("strength", strength), ("start", start), ("stop", stop)):
             check_number(what, value)
-        begun, model, name = time.monotonic(), self.drawer.model, self.control.name
-        planes = hint.to(self.drawer.runtime.device, torch.float32)
-        planes = planes.expand(len(prompts), -1, -1, -1)
-        controlled = Controlled(model.denoiser, self.control, strength, start, stop)
-        absent = {name: torch.zeros_like(planes[:1])} if guess else {}
-        empty = model.condition([negative]) | absent
-        guided = self.drawer.guided(controlled, manner.guidance, empty)
-        cond = self.drawer.condition(prompts) | {name: planes}
-        yield from self.drawer.draw(guided, cond, prompts, seeds, manner, size, begun)
+        begun, drawer, name = time.monotonic(), self.drawer, self.control.name
+        controlled = Controlled(drawer.model.denoiser, self.control, strength, start, stop)
+
+        def drawn() -> Generator[Preview | Picture]:
+            planes = hint.to(drawer.runtime.device, torch.float32)
+            planes = planes.expand(len(prompts), -1, -1, -1)
+            absent = {name: torch.zeros_like(planes[:1])} if guess else NOTHING
+            guided = drawer.guided(controlled, manner.guidance, negative, absent)
+            cond = drawer.condition(prompts) | {name: planes}
+            yield from drawer.draw(guided, cond, prompts, seeds, manner, size, begun)
+
+        yield from drawer.threaded(drawn(), manner, len(prompts))
 
     def _check_hint(self, hint: Float[Tensor, "N K H W"], count: int) -> int:
         """The side of the picture."""

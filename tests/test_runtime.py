@@ -126,3 +126,48 @@ def test_prepare_flushes_denormals_and_sets_the_number_type():
         tiny = torch.tensor([1e-38]) * 1e-2
         assert tiny.item() == 0.0
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "rows", "threads"),
+    [
+        ("cpu", torch.bfloat16, 1, 1),
+        ("cpu", torch.bfloat16, 2, 2),
+        ("cpu", torch.bfloat16, 3, 4),
+        ("cpu", torch.float32, 1, 4),
+        ("mps", torch.bfloat16, 1, 4),
+    ],
+)
+def test_a_row_or_two_in_bfloat16_take_few_threads(device, dtype, rows, threads):
+    here = Runtime(torch.device(device), dtype, 4, "sdpa", ())
+    assert here.threads_for(rows) == threads
+    assert replace(here, threads=1).threads_for(rows) == 1
+
+
+def test_events_are_made_with_their_threads_and_others_keep_theirs():
+    before, ended = torch.get_num_threads(), []
+    other = before + 1
+
+    def events():
+        try:
+            for _ in range(3):
+                yield torch.get_num_threads()
+        finally:
+            ended.append(torch.get_num_threads())
+
+    seen = runtime.each(events(), other)
+    assert next(seen) == other and torch.get_num_threads() == before
+    assert list(seen) == [other, other] and ended == [other]
+    assert torch.get_num_threads() == before
+    stopped = runtime.each(events(), other)
+    next(stopped)
+    stopped.close()
+    assert len(ended) == 2 and torch.get_num_threads() == before
+
+    def fails():
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(runtime.each(fails(), other))
+    assert torch.get_num_threads() == before

@@ -159,9 +159,8 @@ class TextEncoder(Model):
         return self.pieces(texts)
 
     def forward(self, tokens: Int[Tensor, "B L"]) -> Float[Tensor, "B S D"]:
-        if self.training:
-            # Columns that are padding in the whole batch cost time and change nothing.
-            tokens = tokens[:, : max(1, int((tokens != 0).sum(dim=1).max()))]
+        # Columns that are padding in the whole batch cost time and change nothing.
+        tokens = tokens[:, : max(1, int((tokens != 0).sum(dim=1).max()))]
         batch, length = tokens.shape
         words = self.words(tokens) + self.position[:length]
         x = torch.cat((self.scene.expand(batch, -1, -1), words), dim=1)

@@ -75,7 +75,9 @@ class Attention(nn.Module):
         context: Float[Tensor, "B M E"] | None = None,
         mask: Bool[Tensor, "B M"] | None = None,
     ) -> Float[Tensor, "B N D"]:
-        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
-        kv = self.kv(x if context is None else context)
-        k, v = rearrange(kv, "b m (two h d) -> two b h m d", two=2, h=self.heads)
+        # As one matrix: of a single picture's view torch would make a slow batch of one product.
+        batch, heads = len(x), self.heads
+        q = rearrange(self.q(x.flatten(0, 1)), "(b n) (h d) -> b h n d", b=batch, h=heads)
+        kv = self.kv((x if context is None else context).flatten(0, 1))
+        k, v = rearrange(kv, "(b m) (two h d) -> two b h m d", b=batch, two=2, h=heads)
         return self.out(rearrange(attend(q, k, v, mask), "b h n d -> b n (h d)"))

@@ -4,8 +4,8 @@ It starts from two checkpoints, the autoencoder and the text encoder. The latent
 pictures are computed once: with the autoencoder fixed they never change. No training picture shows
 a held-out pair of kind and colour, so that drawing one is composition, not memory.
 
-The checkpoint is older than `Head`: its last convolution was trained by Muon, too, which now leaves
-it to Adam.
+The checkpoint is older than `Head`: its last convolution was trained by Muon, too, which now
+leaves it to Adam.
 """
 
 from collections.abc import Iterator

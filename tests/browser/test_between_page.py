@@ -141,4 +141,4 @@ def phone(visit) -> None:
     visit.wait_for_selector("#gk-blur h2:has-text('Vì sao VAE bị mờ')")
     assert "," in visit.inner_text("[data-part='dreams.of.vae']")
     visit.set_viewport_size({"width": 390, "height": 844})
-    assert visit.evaluate("document.documentElement.scrollWidth") <= 390
+    visit.wait_for_function("document.documentElement.scrollWidth <= 390")

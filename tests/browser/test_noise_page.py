@@ -112,4 +112,4 @@ def test_a_visit(visit, tmp_path) -> None:
     hidden = "[...document.querySelectorAll('body [lang=en]')].every(e => !e.offsetParent)"
     assert visit.evaluate(hidden)
     visit.set_viewport_size({"width": 390, "height": 844})
-    assert visit.evaluate("document.documentElement.scrollWidth") <= 390
+    visit.wait_for_function("document.documentElement.scrollWidth <= 390")

@@ -96,4 +96,4 @@ def wheel(visit) -> None:
     assert visit.input_value("#gk-steer-label input") == "biển, ban đêm"
     assert "," in visit.inner_text("#gk-steer [data-tile='1-0'] span")
     visit.set_viewport_size({"width": 390, "height": 844})
-    assert visit.evaluate("document.documentElement.scrollWidth") <= 390
+    visit.wait_for_function("document.documentElement.scrollWidth <= 390")

@@ -171,7 +171,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         for f in fields(recipe)
         if f.name in ("steps", "batch", "lr", "warmup", "weight_decay", "ema", "clip", "seed")
     ]
-    hours = _time(run / "log")
+    minutes = 60 * _time(run / "log")
     facts = {
         "Data": f"the picture book, version {VERSION}, drawn from seeds of its train split",
         "Recipe": f"`genkit/recipes/{recipe.name}.py`: `python -m genkit train {recipe.name}`",
@@ -179,7 +179,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         "Parameters": f"{parameters:,}",
         **_sampler(model),
         "Training cost": f"{cost(recipe).whole / PETA:.3g} PFLOP (convolutions, products)",
-        "Training time": f"{60 * hours:.0f} minutes of wall-clock time",
+        "Training time": f"{minutes:.{1 if minutes < 5 else 0}f} minutes of wall-clock time",
         "Machine": _state(run)["machine"],
         "Stored as": str(recipe.dtype).removeprefix("torch."),
     }

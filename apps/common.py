@@ -16,6 +16,7 @@ from collections import abc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +34,7 @@ from genkit.data.picturebook import Scene
 from genkit.generate import Picture, Preview, SketchToImage
 from genkit.model import Model
 from genkit.pixels import exact
-from genkit.runtime import Runtime, detect, prepare
+from genkit.runtime import Runtime, detect, each, prepare
 
 __all__ = [
     "HEAVY",
@@ -270,15 +271,23 @@ def follow(blocks: gr.Blocks, words: Words, language: gr.Radio) -> None:
 def timed(events: abc.Generator[T]) -> Iterator[T]:
     """The events of a heavy function, within the wall clock; closed with the one who reads them.
 
+    They are made with the threads of this machine, whichever thread of the server reads them: one
+    that began while a picture was drawn with few (`runtime.each`) would keep to these.
+
     Raises:
         Refused: They take longer than `WALL_CLOCK` seconds.
     """
-    end = time.monotonic() + WALL_CLOCK
-    with closing(events):
-        for event in events:
+    end, usual = time.monotonic() + WALL_CLOCK, _threads()
+    with closing(each(events, usual, usual)) as made:
+        for event in made:
             yield event
             if time.monotonic() > end:
                 raise Refused("error.time", limit=int(WALL_CLOCK))
+
+
+@cache
+def _threads() -> int:
+    return detect().threads
 
 
 @contextmanager

@@ -75,7 +75,8 @@ class Work:
     @property
     def at_once(self) -> bool:
         """Whether its picture is there before anybody has seen its empty place."""
-        return len(self.seeds) == 1 and self.settings.num_inference_steps <= FEW
+        few = self.settings.num_inference_steps <= FEW and self.settings.guidance_scale == 1
+        return len(self.seeds) == 1 and few
 
 
 class Desk:
@@ -97,7 +98,7 @@ class Desk:
             # A picture that comes at once does not wait for the controls.
             seed: Any = gr.skip() if work.at_once else work.settings.seed
             for status, places in self._frames(work):
-                yield seed, seed, status, cards.grid(places)
+                yield seed, work.settings.seed, status, cards.grid(places)
                 seed = work.settings.seed
 
     def generate(

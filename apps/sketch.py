@@ -111,7 +111,7 @@ def _settings(words: Words) -> dict[str, Any]:
 
 def _manner(model: str) -> tuple[int, bool]:
     """The steps that the chosen model needs, and whether it can stress a drawing."""
-    return MODELS[model].steps, MODELS[model].guidance != 1
+    return MODELS[model].steps, MODELS[model].guided
 
 
 def _photo(words: Words) -> tuple[Any, Any, Any]:

@@ -72,7 +72,7 @@ def check(values: Mapping[str, Any]) -> Traced:
     if start >= stop:
         raise Refused("sketch.order", start=shown(start), stop=shown(stop))
     model = check_choice("model", values["model"], tuple(MODELS))
-    guided = MODELS[model].guidance != 1
+    guided = MODELS[model].guided
     guess = guided if values["guess"] is None else check_flag("guess", values["guess"])
     if guess and not guided:
         raise Refused("sketch.guessing", model=model)

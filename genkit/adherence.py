@@ -13,8 +13,8 @@ network says what is seen (`genkit.models.segmenter`); pixels that were not pain
 
 Whether a hint is understood is asked by one thing alone, drawn without words and on no ground:
 
-    alone      share of such things that the reader (`genkit.models.reader`) finds in the picture,
-               of their kind and in their place
+    things alone   share of such things that the reader (`genkit.models.reader`) finds in the
+                   picture, of their kind and in their place
 
 A picture is not a drawing: shadows, halos and stars have edges that nobody draws. What real
 pictures reach against their own drawings is therefore told beside what a model reaches.
@@ -51,7 +51,6 @@ __all__ = [
     "Ruler",
     "Trace",
     "agreement",
-    "alone",
     "drawing",
     "drawing_of_one",
     "followed",
@@ -62,6 +61,7 @@ __all__ = [
     "painting_of_one",
     "parts",
     "regions",
+    "things_alone",
     "with_one",
 ]
 
@@ -260,7 +260,7 @@ def ideal(kind: str, asked: Sequence[Prompt]) -> dict[str, float]:
     return RULERS[kind].measure([Scene.random(seed).render(SIZE) for seed in seeds], seeds)
 
 
-def alone(trace: Trace, kind: str, asked: Sequence[Prompt]) -> float:
+def things_alone(trace: Trace, kind: str, asked: Sequence[Prompt]) -> float:
     """Share of things that come out as what they are, each drawn alone and without words.
 
     Args:

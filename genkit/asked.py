@@ -71,6 +71,11 @@ class Manner:
     guidance: float = 3.0
     sampler: str = "dpm++2m"
 
+    @property
+    def guided(self) -> bool:
+        """Whether what is asked is compared with what is not."""
+        return self.guidance != 1
+
 
 def check(
     prompts: Sequence[str],

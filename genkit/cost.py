@@ -8,7 +8,8 @@ making of the data) is left out: it is the smaller part of the work, though not 
 
     cost(find("book32_ddpm")).whole / PETA                     PFLOP
 
-All of it is proportional to the batch, so that a few examples tell what many cost.
+A few examples tell what many cost: all but the comparisons within a batch (InfoNCE's B · B
+products, which are small) is proportional to it.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from genkit.recipe import Order, Recipe, mix
 __all__ = ["PETA", "Cost", "cost"]
 
 PETA = 10**15
-FEW = 32
+COUNTED = 32
 """Examples that are counted, at most: large batches are made for larger machines."""
 
 
@@ -61,7 +62,7 @@ def cost(recipe: Recipe, batch: Batch | None = None) -> Cost:
         if batch is None:
             source = recipe.data()
             rng = torch.Generator().manual_seed(mix(recipe.seed, "data", 0, 0))
-            indices = Order(len(source), recipe.batch, recipe.seed).indices(0)[:FEW]
+            indices = Order(len(source), recipe.batch, recipe.seed).indices(0)[:COUNTED]
             batch, share = source.batch(indices, rng), len(indices) / recipe.batch
         # A fused attention would not be counted on the processor.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -38,7 +38,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from genkit import families, hub, pixels, spaces
-from genkit.adherence import RULERS, alone, followed, ideal, parts
+from genkit.adherence import RULERS, followed, ideal, parts, things_alone
 from genkit.data.picturebook.scene import LABELS, SPLITS, Scene
 from genkit.data.picturebook.source import label_tensor, to_uint8, to_unit
 from genkit.distributions import Dirac
@@ -243,7 +243,7 @@ def _adherence(name: str, n: int, seed: int, draw: Draw | None) -> Report:
     real = ideal(control.name, asked)
     details = {"uncontrolled": free[value], "of real pictures": real[value]}
     details |= {"fidelity": led["fidelity"], "uncontrolled fidelity": free["fidelity"]}
-    details["things alone"] = alone(draw, control.name, asked)
+    details["things alone"] = things_alone(draw, control.name, asked)
     details |= {key: led[key] for key in led if key not in (value, "fidelity")}
     if "distance" in free:
         details["uncontrolled distance"] = free["distance"]

@@ -162,20 +162,9 @@ class TextToImage:
         manner = self.asked(steps, guidance, sampler)
         check(prompts, negative, seeds, manner, size)
         begun = time.monotonic()
-
-        def drawn() -> Generator[Preview | Picture]:
-            guided = self.guided(self.model.denoiser, manner.guidance, negative)
-            cond = self.condition(prompts)
-            yield from self.draw(guided, cond, prompts, seeds, manner, size, begun)
-
-        yield from self.threaded(drawn(), manner, len(prompts))
-
-    def threaded(
-        self, events: Generator[Preview | Picture], manner: Manner, count: int
-    ) -> Iterator[Preview | Picture]:
-        """The events of so many pictures, made with the threads that are worth it."""
-        passes = 1 if manner.guidance in (0, 1) else 2
-        yield from each(events, self.runtime.threads_for(count * passes))
+        guided = self.guided(self.model.denoiser, manner.guidance, negative)
+        cond = self.condition(prompts)
+        yield from self.draw(guided, cond, prompts, seeds, manner, size, begun)
 
     def asked(self, steps: int | None, guidance: float | None, sampler: str | None) -> Manner:
         """These, and where one is None this model's own."""
@@ -197,6 +186,20 @@ class TextToImage:
         begun: float,
     ) -> Iterator[Preview | Picture]:
         """The pictures of a denoiser of the latents, from arguments that were checked."""
+        events = self._drawn(denoiser, cond, prompts, seeds, manner, size, begun)
+        threads = self.runtime.threads_for(len(prompts) * denoiser.passes)
+        yield from each(events, threads, self.runtime.threads)
+
+    def _drawn(
+        self,
+        denoiser: Denoises,
+        cond: Condition,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        manner: Manner,
+        size: int,
+        begun: float,
+    ) -> Generator[Preview | Picture]:
         shape, steps = self.model.latent_shape(size, size), manner.steps
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
         start = noise(rngs, shape, device=self.runtime.device)
@@ -228,7 +231,8 @@ class TextToImage:
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """What the denoiser is given for these prompts, each as if it were alone."""
-        return {"text": torch.cat([self.model.condition([text])["text"] for text in prompts])}
+        rows = {text: self.model.condition([text])["text"] for text in dict.fromkeys(prompts)}
+        return {"text": torch.cat([rows[text] for text in prompts])}
 
     @property
     def _exact(self) -> bool:
@@ -337,17 +341,12 @@ class SketchToImage:
         for what, value in (("strength", strength), ("start", start), ("stop", stop)):
             check_number(what, value)
         begun, drawer, name = time.monotonic(), self.drawer, self.control.name
+        planes = hint.to(drawer.runtime.device, torch.float32).expand(len(prompts), -1, -1, -1)
         controlled = Controlled(drawer.model.denoiser, self.control, strength, start, stop)
-
-        def drawn() -> Generator[Preview | Picture]:
-            planes = hint.to(drawer.runtime.device, torch.float32)
-            planes = planes.expand(len(prompts), -1, -1, -1)
-            absent = {name: torch.zeros_like(planes[:1])} if guess else NOTHING
-            guided = drawer.guided(controlled, manner.guidance, negative, absent)
-            cond = drawer.condition(prompts) | {name: planes}
-            yield from drawer.draw(guided, cond, prompts, seeds, manner, size, begun)
-
-        yield from drawer.threaded(drawn(), manner, len(prompts))
+        absent = {name: torch.zeros_like(planes[:1])} if guess else NOTHING
+        guided = drawer.guided(controlled, manner.guidance, negative, absent)
+        cond = drawer.condition(prompts) | {name: planes}
+        yield from drawer.draw(guided, cond, prompts, seeds, manner, size, begun)
 
     def _check_hint(self, hint: Float[Tensor, "N K H W"], count: int) -> int:
         """The side of the picture."""

@@ -180,7 +180,7 @@ def _facts(recipe: Recipe, model: Model, run: Path) -> str:
         **_sampler(model),
         "Training cost": f"{cost(recipe).whole / PETA:.3g} PFLOP (convolutions, products)",
         "Training time": f"{minutes:.{1 if minutes < 5 else 0}f} minutes of wall-clock time",
-        "Machine": _state(run)["machine"],
+        "Machine": "; then ".join(_state(run).get("machines", ["unknown"])),
         "Stored as": str(recipe.dtype).removeprefix("torch."),
     }
     return "\n".join(f"- {key}: {value}." for key, value in facts.items())

@@ -29,9 +29,10 @@ SCALARS = (int, float, bool, str)
 
 @runtime_checkable
 class Source(Protocol):
-    """Training data: whole batches by index, no worker processes.
+    """Training data: whole batches by index.
 
-    `batch` may draw (crops, flips, captions) from `rng` only: a batch depends on nothing else.
+    `batch` may run in a forked process (`genkit.train`): it uses no GPU and changes nothing. It
+    may draw (crops, flips, captions) from `rng` only: a batch depends on nothing else.
     """
 
     def __len__(self) -> int: ...

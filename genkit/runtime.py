@@ -92,10 +92,11 @@ class Runtime:
         In bfloat16 a processor is done with a row or two of a small network before threads that
         sleep between operations have helped, and the page needs a core, too. On two cores one
         thread took 82 ms and two took 93 for the four evaluations of book128_fast; 566 and 610
-        for the twenty, of two rows each, of book128_latent; behind the page 810 and 970.
+        for the twenty, of two rows each, of book128_latent; behind the page 810 and 970. Of more
+        cores nothing was measured: there all work.
         """
-        few = rows <= 2 and self.device.type == "cpu" and self.dtype == torch.bfloat16
-        return max(1, rows * self.threads // 4) if few else self.threads
+        bf16 = self.device.type == "cpu" and self.dtype == torch.bfloat16
+        return 1 if bf16 and rows <= 2 and self.threads == 2 else self.threads
 
 
 def detect(environment: Mapping[str, str] | None = None) -> Runtime:
@@ -154,21 +155,22 @@ def apply(runtime: Runtime) -> None:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; what is fast is bfloat16
 
 
-def each(events: Generator[T], threads: int) -> Iterator[T]:
+def each(events: Generator[T], threads: int, usual: int) -> Iterator[T]:
     """The same events, each made with so many threads; closed with the one who reads them.
 
-    Between two events the threads are as they were: somebody else may work meanwhile.
+    Between two events there are as many as usual: somebody else may work meanwhile. How many
+    there were before is no measure of that, for torch's number is also the one that a thread of
+    Python's begins with, and it may have begun while somebody else had few.
     """
     with closing(events):
         while True:
-            before = torch.get_num_threads()
             torch.set_num_threads(threads)
             try:
                 event = next(events)
             except StopIteration:
                 return
             finally:
-                torch.set_num_threads(before)
+                torch.set_num_threads(usual)
             yield event
 
 

@@ -167,6 +167,7 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="no", cpu=runtime.device.type == "cpu")
         self.bf16 = recipe.bf16 and runtime.dtype == torch.bfloat16
         self.recipe, self.folder, self.step, self.saved = recipe, folder, 0, -1
+        self.machines: list[str] = []
         self.workers = workers
         if recipe.batch % self.accelerator.num_processes:
             raise ValueError(
@@ -230,7 +231,7 @@ class _Run:
                 write_file(stage / name, data)
                 hashes[name] = hashlib.sha256(data).hexdigest()
             record = {"step": self.step, **_identity(self.recipe), "files": hashes}
-            record["machine"] = described(probe())
+            record["machines"] = list(dict.fromkeys([*self.machines, described(probe())]))
             write_file(stage / "state.json", json.dumps(record, indent=1).encode())
         self.export()
         self.saved = self.step
@@ -261,7 +262,7 @@ class _Run:
         for name, tensors in self._live().items():
             if not name.startswith("optimizer-"):
                 _copy(tensors, saved.pop(name), folder)
-        self.step = record["step"]
+        self.step, self.machines = record["step"], record.get("machines", ["unknown"])
         if self.accelerator.is_main_process:
             self.export()  # the kill may have come between state and export
 

@@ -15,7 +15,6 @@ from test_generate import fast  # noqa: F401
 from genkit import adherence
 from genkit.adherence import (
     agreement,
-    alone,
     drawing_of_one,
     ideal,
     lines,
@@ -23,6 +22,7 @@ from genkit.adherence import (
     painting,
     painting_of_one,
     regions,
+    things_alone,
     with_one,
 )
 from genkit.data.hints import BLANK, edges, ink, layout, picked, planes, rough, scribble
@@ -262,12 +262,16 @@ class Copyist:
         return (scene.render(128) if strength else empty for scene in scenes)
 
 
-def test_who_draws_the_scenes_themselves_reaches_what_real_pictures_reach(shelf):
+def test_who_draws_the_scenes_themselves_reaches_what_real_pictures_reach(shelf, monkeypatch):
     trace = Copyist(6)
+    scenes = [Scene.random(seed) for seed in trace.scenes]
+    monkeypatch.setattr(adherence, "seen", lambda pictures: scenes)
     report = evaluate("sketch", "adherence", n=6, draw=trace)
     best = ideal("sketch", list(prompts(6)))
     assert report.value == report.details["of real pictures"] == best["f1"]
     assert report.details["uncontrolled"] == 0  # an empty page has no edges
+    assert report.details["uncontrolled distance"] > 10 * report.details["distance"]
+    assert report.details["things alone"] == 1
     assert {key: report.details[key] for key in ("precision", "recall", "distance")} == {
         key: best[key] for key in ("precision", "recall", "distance")
     }
@@ -311,7 +315,7 @@ def test_things_alone_are_found_by_kind_and_place(monkeypatch):
         return found
 
     monkeypatch.setattr(adherence, "seen", reader)
-    assert alone(trace, "sketch", asked) == 6 / 8
+    assert things_alone(trace, "sketch", asked) == 6 / 8
 
 
 def test_means_of_lines_are_those_of_the_pictures():

@@ -98,7 +98,8 @@ def windows(count: int) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(4)
     begin, end = torch.randn(2, count, 4, SIDE, SIDE, generator=rng).half()
     text = torch.randn(count, 5, 16, generator=rng).half()
-    return {"begin": begin, "end": end, "window": torch.arange(count) % 2, "text": text}
+    a = 1 - torch.arange(count) % 2 / 2
+    return {"begin": begin, "end": end, "a": a, "b": a - 0.5, "text": text}
 
 
 @pytest.mark.parametrize("first", [0.0, 0.5, 1.0])
@@ -106,8 +107,12 @@ def test_a_student_is_asked_on_straight_lines_for_their_slope(first):
     """A network that knows the slope has no loss, wherever it is asked."""
     model, batch, asked = pupil(latent_diffusion(randomised=True)), windows(64), []
     schedule = model.denoiser.schedule
-    at = [schedule.level(t).sigma for t in (1.0, 0.5, 0.0)]
-    height = torch.tensor([at[k] - at[k + 1] for k in batch["window"]])[:, None, None, None]
+    a, b = batch["a"], batch["b"]
+    above, below = (
+        torch.tensor([schedule.level(t).sigma for t in times])[:, None, None, None]
+        for times in (a.tolist(), b.tolist())
+    )
+    height = above - below
     slope = (batch["begin"].float() - batch["end"].float()) / height
 
     def forward(x, time, text):
@@ -119,12 +124,10 @@ def test_a_student_is_asked_on_straight_lines_for_their_slope(first):
     assert loss.total.item() < 1e-12
     ((x, time, text),) = asked
     assert torch.equal(text, batch["text"].float())
-    end = torch.tensor([at[k + 1] for k in batch["window"]])[:, None, None, None]
     t = schedule.time(torch.tan(math.pi / 2 * time.double()))  # what is told is an angle
     sigma = schedule(t)[1].float()[:, None, None, None]
-    line = batch["end"].float() + (sigma - end) * slope
+    line = batch["end"].float() + (sigma - below) * slope
     torch.testing.assert_close(x, line, atol=1e-4, rtol=1e-4)
-    b, a = torch.tensor([0.5, 0.0])[batch["window"]], torch.tensor([1.0, 0.5])[batch["window"]]
     assert bool(((t > b) & (t < a + 1e-6)).all())
     at_a = (t - a).abs() < 1e-6
     assert at_a.float().mean().item() == pytest.approx(first, abs=0.15)
@@ -162,7 +165,7 @@ def test_windows_are_those_of_the_ways():
     source = Ways(ways, texts)
     assert len(source) == 12
     batch = source.batch([0, 7, 11], torch.Generator())
-    assert batch["window"].tolist() == [0, 3, 3]
+    assert batch["a"].tolist() == [1, 0.25, 0.25] and batch["b"].tolist() == [0.75, 0, 0]
     for place, (i, k) in enumerate(((0, 0), (1, 3), (2, 3))):
         assert np.array_equal(batch["begin"][place].numpy(), ways[i, k])
         assert np.array_equal(batch["end"][place].numpy(), ways[i, k + 1])

@@ -183,6 +183,21 @@ def test_alone_or_in_a_batch_of_eight_in_bfloat16():
         assert 10 * np.log10(255**2 / max(1e-9, np.square(error).mean())) >= 40
 
 
+@pytest.mark.parametrize(
+    ("count", "guidance", "threads"), [(1, 1.0, 1), (1, 3.0, 1), (2, 1.0, 1), (2, 3.0, 2)]
+)
+def test_few_rows_in_bfloat16_wake_one_thread(count, guidance, threads):
+    """Guidance makes two rows of every picture."""
+    before, asked = torch.get_num_threads(), set()
+    half = TextToImage(tiny(), "half", Runtime(FLOAT32.device, torch.bfloat16, 2, "sdpa", ()))
+    backbone = half.model.denoiser.backbone
+    backbone.register_forward_hook(lambda *_: asked.add(torch.get_num_threads()))
+    options = {"seeds": range(count), "steps": 2, "guidance": guidance, "size": 64}
+    list(half(PROMPTS[:count], **options))
+    assert asked == {threads} and torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
 @pytest.mark.usefixtures("chatty")
 def test_interleaved_requests_do_not_disturb_each_other(model):
     options = {"steps": 4, "size": 64, "sampler": "ddpm"}

@@ -254,10 +254,12 @@ def test_drawing_shows_every_step_and_the_seed() -> None:
 def test_a_picture_that_comes_at_once_is_the_first_frame() -> None:
     settings = vars(defaults(FAST)) | {"prompt": "two pines", "seed": 7, "randomize_seed": False}
     frames = list(desk().draw("en", *settings.values()))
-    assert frames[0][0] == frames[0][1] == gr.skip() and "gk-wait" not in frames[0][3]
+    assert frames[0][:2] == (gr.skip(), 7) and "gk-wait" not in frames[0][3]
     assert frames[-1][:2] == (7, 7) and "gk-marks" in frames[-1][3]
     both = list(desk().draw("en", *(settings | {"n": 2}).values()))
     assert both[0][:2] == (7, 7) and "gk-wait" in both[0][3]
+    guided = list(desk().draw("en", *(settings | {"guidance_scale": 2.0}).values()))
+    assert guided[0][:2] == (7, 7) and "gk-wait" in guided[0][3]
 
 
 def test_the_model_that_is_chosen_draws_in_the_settings_of_the_page() -> None:

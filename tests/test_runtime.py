@@ -1,6 +1,7 @@
 """The decision follows the facts: a table of machines with known answers."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,24 +130,31 @@ def test_prepare_flushes_denormals_and_sets_the_number_type():
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "rows", "threads"),
+    ("device", "dtype", "threads", "rows", "woken"),
     [
-        ("cpu", torch.bfloat16, 1, 1),
-        ("cpu", torch.bfloat16, 2, 2),
-        ("cpu", torch.bfloat16, 3, 4),
-        ("cpu", torch.float32, 1, 4),
-        ("mps", torch.bfloat16, 1, 4),
+        ("cpu", torch.bfloat16, 2, 1, 1),
+        ("cpu", torch.bfloat16, 2, 2, 1),
+        ("cpu", torch.bfloat16, 2, 3, 2),
+        ("cpu", torch.bfloat16, 4, 1, 4),
+        ("cpu", torch.float32, 2, 1, 2),
+        ("mps", torch.bfloat16, 2, 1, 2),
     ],
 )
-def test_a_row_or_two_in_bfloat16_take_few_threads(device, dtype, rows, threads):
-    here = Runtime(torch.device(device), dtype, 4, "sdpa", ())
-    assert here.threads_for(rows) == threads
-    assert replace(here, threads=1).threads_for(rows) == 1
+def test_on_two_cores_few_rows_in_bfloat16_take_one_thread(device, dtype, threads, rows, woken):
+    assert Runtime(torch.device(device), dtype, threads, "sdpa", ()).threads_for(rows) == woken
 
 
-def test_events_are_made_with_their_threads_and_others_keep_theirs():
-    before, ended = torch.get_num_threads(), []
-    other = before + 1
+@pytest.fixture()
+def usual():
+    """Threads of this test, which leaves none of its own behind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield 2
+    torch.set_num_threads(before)
+
+
+def test_events_are_made_with_their_threads_and_others_keep_theirs(usual):
+    ended = []
 
     def events():
         try:
@@ -155,19 +163,29 @@ def test_events_are_made_with_their_threads_and_others_keep_theirs():
         finally:
             ended.append(torch.get_num_threads())
 
-    seen = runtime.each(events(), other)
-    assert next(seen) == other and torch.get_num_threads() == before
-    assert list(seen) == [other, other] and ended == [other]
-    assert torch.get_num_threads() == before
-    stopped = runtime.each(events(), other)
+    seen = runtime.each(events(), 3, usual)
+    assert next(seen) == 3 and torch.get_num_threads() == usual
+    assert list(seen) == [3, 3] and ended == [3]
+    assert torch.get_num_threads() == usual
+    stopped = runtime.each(events(), 3, usual)
     next(stopped)
     stopped.close()
-    assert len(ended) == 2 and torch.get_num_threads() == before
+    assert len(ended) == 2 and torch.get_num_threads() == usual
 
     def fails():
         yield 1
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(runtime.each(fails(), other))
-    assert torch.get_num_threads() == before
+        list(runtime.each(fails(), 3, usual))
+    assert torch.get_num_threads() == usual
+
+
+def test_who_begins_while_somebody_has_few_threads_spoils_nothing(usual):
+    """torch gives a thread of Python's the number that it finds when it begins."""
+    with ThreadPoolExecutor(1) as late, ThreadPoolExecutor(1) as later:
+        begun = (late.submit(torch.get_num_threads).result() for _ in range(1))
+        assert list(runtime.each(begun, 1, usual)) == [1]
+        again = (torch.get_num_threads() for _ in range(1))
+        assert late.submit(lambda: list(runtime.each(again, usual, usual))).result() == [usual]
+        assert later.submit(torch.get_num_threads).result() == usual

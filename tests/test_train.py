@@ -191,9 +191,17 @@ def test_batches_made_ahead_in_other_processes_are_the_same(tmp_path, undisturbe
     assert export_bytes(tmp_path) == export_bytes(undisturbed)
 
 
-def test_a_run_says_on_which_machine_it_was(undisturbed):
-    record = json.loads((undisturbed / "state" / "state.json").read_text())
-    assert record["machine"] == described(probe())
+def test_a_run_says_on_which_machines_it_was(tmp_path, monkeypatch):
+    def machines() -> list[str]:
+        return json.loads((tmp_path / "state" / "state.json").read_text())["machines"]
+
+    here, run = described(probe()), train(toy(), tmp_path)
+    next(run)
+    run.close()
+    assert machines() == [here]
+    monkeypatch.setattr("genkit.train.described", lambda machine: "elsewhere")
+    finish(toy(), tmp_path, resume=True)
+    assert machines() == [here, "elsewhere"]
 
 
 def test_a_run_with_muon_resumes_to_the_same_bits(tmp_path):

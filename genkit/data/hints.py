@@ -33,6 +33,7 @@ __all__ = [
     "BLANK",
     "HIGH",
     "LOW",
+    "OMITTED",
     "edges",
     "ink",
     "layout",
@@ -49,10 +50,11 @@ LOW, HIGH = 30.0, 60.0
 """Thresholds of `edges`, in grey levels a pixel; low, as the picture book has soft colours."""
 BLANK = 255
 """In a semantic map: a pixel that was not painted."""
+OMITTED = 0.15
+"""Chance of a part of a map to be left out."""
 
 WANDER = 1.5  # pixels of 128: standard deviation of a line's displacement, at most
 GAPS = 12  # at most; each takes away a disc
-OMITTED = 0.15  # chance of a part of a map
 KEPT = 0.7  # chance of a thing of a drawing
 INK = 128  # grey level below which an outline is ink
 

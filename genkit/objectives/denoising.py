@@ -140,8 +140,7 @@ class Straightening:
 
     def __call__(self, batch: Batch) -> Iterator[Loss]:
         x_a, x_b = batch["begin"].float(), batch["end"].float()
-        denoiser, window = self.model.denoiser, batch["window"].cpu().double()
-        a, b = 1 - window / self.model.steps, 1 - (window + 1) / self.model.steps
+        denoiser, a, b = self.model.denoiser, batch["a"].cpu().double(), batch["b"].cpu().double()
         share = 1 - torch.rand(len(x_a), device="cpu").double()  # never 0: t is never b itself
         share = share.masked_fill(torch.rand(len(x_a), device="cpu") < self.first, 1)
         t = b + (a - b) * share

@@ -2,7 +2,9 @@
 
 The teacher draws some thousand pictures, with guidance of strength 3, in four windows of three
 steps of two evaluations each. In each window the student learns to go straight from where the
-teacher was to where it arrived, so guidance is built in and a window costs one evaluation.
+teacher was to where it arrived, so guidance is built in and a window costs one evaluation. What
+the teacher does for that is not among the cost and the time below: 384,000 evaluations, 40
+minutes of two processor cores.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 
 from genkit.data.picturebook.book import cached
-from genkit.data.picturebook.scene import SPLITS
+from genkit.data.picturebook.scene import SPLITS, VERSION
 from genkit.data.picturebook.source import Captions, Ways
 from genkit.diffusion.guide import Guided
 from genkit.diffusion.multistep import DPMPP2M
@@ -31,6 +33,8 @@ __all__ = ["RECIPE"]
 
 SEEDS = SPLITS["train"][:16_000]
 WINDOWS, STEPS, GUIDANCE = 4, 3, 3.0
+BLANK, COMPLETE = 0.1, 0.3
+"""Shares of scenes that the teacher is told nothing of, and all of."""
 AT_A_TIME = 64
 
 
@@ -45,7 +49,8 @@ def data() -> Ways:
     """What the teacher was told of the scenes, and its ways."""
     teacher = base()
     assert teacher.sha256 is not None
-    made = f"{teacher.sha256[:16]}-{GUIDANCE}-{WINDOWS}-{STEPS}-{SEEDS.start}-{SEEDS.stop}"
+    told_of = f"v{VERSION}-{SEEDS.start}-{SEEDS.stop}-{BLANK}-{COMPLETE}-{AT_A_TIME}"
+    made = f"{teacher.sha256[:16]}-{told_of}-{GUIDANCE}-{WINDOWS}-{STEPS}"
     shape = (len(SEEDS), *teacher.condition([""])["text"].shape[1:])
     texts = cached(f"texts-{made}", shape, np.float16, lambda: told(teacher))
     shape = (len(SEEDS), WINDOWS + 1, *teacher.latent_shape(128, 128))
@@ -55,12 +60,13 @@ def data() -> Ways:
 
 def told(teacher: LatentDiffusion) -> Iterator[np.ndarray]:
     """Scene tokens of a caption of every scene; some are empty, some say all there is."""
-    captions = Captions(SEEDS, teacher.text_encoder.encode, blank=0.1, complete=0.3)
+    captions = Captions(SEEDS, teacher.text_encoder.encode, blank=BLANK, complete=COMPLETE)
     for first in range(0, len(SEEDS), AT_A_TIME):
         some = range(first, min(first + AT_A_TIME, len(SEEDS)))
         rng = torch.Generator().manual_seed(mix("captions", first))
         with torch.no_grad():
-            yield from teacher.text_encoder(captions.batch(some, rng)["tokens"]).numpy()
+            rows = teacher.text_encoder(captions.batch(some, rng)["tokens"])
+        yield from rows.numpy()
 
 
 def gone(teacher: LatentDiffusion, texts: np.ndarray) -> Iterator[np.ndarray]:

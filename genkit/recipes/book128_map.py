@@ -2,8 +2,7 @@
 
 The maps are those of the scenes, with borders that wander and some parts left unpainted, where the
 model may do as it likes: every sixth part, or in a quarter of the maps most. Half of the prompts
-are empty. The control begins as book128_sketch,
-which knows already how to lead the base.
+are empty. The control begins as book128_sketch, which knows already how to lead the base.
 """
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from genkit import hub
 from genkit.adherence import painting
-from genkit.data.hints import planes, rough
+from genkit.data.hints import OMITTED, planes, rough
 from genkit.data.picturebook.book import pictures
 from genkit.data.picturebook.canvas import PARTS, coloured
 from genkit.data.picturebook.scene import Scene
@@ -25,8 +24,8 @@ from genkit.recipes.book128_sketch import SEEDS, base, captioned, copied, traced
 
 __all__ = ["RECIPE"]
 
-FEW, MOST, SPARSE = 0.15, 0.7, 0.25
-"""Chances of a part to be left out, and the share of maps with most of them left out."""
+MOST, SPARSE = 0.7, 0.25
+"""Chance of a part to be left out of a sparse map, and the share of those."""
 
 
 def model() -> Control:
@@ -42,7 +41,7 @@ def data() -> Hinted:
     maps = pictures(SEEDS, 128, view=Scene.semantic_map)
 
     def painted(i: int, rng: np.random.Generator) -> np.ndarray:
-        omitted = MOST if rng.random() < SPARSE else FEW
+        omitted = MOST if rng.random() < SPARSE else OMITTED
         return rough(maps[i], rng, omitted)
 
     return Hinted(described(captioned(), base().autoencoder), painted)

@@ -94,6 +94,11 @@ def bridge(visit) -> None:
     assert visit.evaluate(PIXELS, middle) != arc
     visit.click("#gk-bridge [data-to=arc]")
     assert visit.evaluate(PIXELS, middle) == arc
+    # Another B makes it stale; when the B that it is about is back, it holds again.
+    visit.fill("#gk-bridge-seed input", "10")
+    visit.wait_for_selector("#gk-bridge.gk-stale")
+    visit.fill("#gk-bridge-seed input", "9")
+    visit.wait_for_selector("#gk-bridge:not(.gk-stale)")
     # Another picture of the page makes it stale until the next run.
     visit.fill("#gk-scene input", "11")
     visit.wait_for_selector("#gk-bridge.gk-stale .gk-old", state="visible")

@@ -171,7 +171,6 @@ def vietnamese_on_a_phone(visit) -> None:
     assert visit.input_value("#gk-latents-attribute input") == "mặt đất"
     visit.click("#gk-theme")
     visit.set_viewport_size({"width": 390, "height": 844})
-    visit.wait_for_timeout(300)
     visit.wait_for_function("document.documentElement.scrollWidth <= 390")
     boxes = [visit.locator("#gk-spaces-figure .gk-plot").nth(i).bounding_box() for i in range(4)]
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"] == boxes[3]["y"]

@@ -11,7 +11,7 @@ the order of training is decided in one place (`genkit.train`) and can be resume
     Latents    "latent"   "B C h w" standardised means of q(z | x)
                "tokens", "labels"                                latent diffusion
     Hinted     the same and "hint"  "B H W" ink, or parts        ControlNet
-    Ways       "begin", "end"  "B C h w", "window"  "B"  0 … K − 1,
+    Ways       "begin", "end"  "B C h w", their times "a", "b"  "B",
                "text"  "B S E"                                   a student of few steps
     Mapped     "picture", "map"  "B H W" indices of parts        the segmenter
 """
@@ -231,7 +231,8 @@ class Ways:
         return {
             "begin": torch.from_numpy(np.stack([self.ways[i, k] for i, k in places])),
             "end": torch.from_numpy(np.stack([self.ways[i, k + 1] for i, k in places])),
-            "window": torch.tensor([k for _, k in places]),
+            "a": torch.tensor([1 - k / self.windows for _, k in places]),
+            "b": torch.tensor([1 - (k + 1) / self.windows for _, k in places]),
             "text": torch.from_numpy(np.stack([self.texts[i] for i, _ in places])),
         }
 

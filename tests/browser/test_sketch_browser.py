@@ -77,11 +77,11 @@ def test_a_stroke_a_live_picture_and_a_refined_one(page) -> None:
 
 
 def test_nothing_is_drawn_of_a_board_that_was_cleared(page, fake) -> None:
-    fake.delay = 0.2
+    fake.delay, requests = 0.2, len(fake.requests) + 1
     stroke(page, (0.1, 0.6), (0.9, 0.6))
-    page.wait_for_timeout(300)
+    while len(fake.requests) < requests:
+        page.wait_for_timeout(50)
     page.click('[data-act="clear"]')
-    requests = len(fake.requests)
     page.wait_for_timeout(4000)
     fake.delay = 0.02
     assert len(fake.requests) == requests

@@ -271,3 +271,5 @@ def test_a_finger_draws_on_a_phone_and_the_page_does_not_scroll(phone) -> None:
     view, example = phone.locator("#gk-sketch-view"), phone.locator("#gk-sketch-examples")
     assert view.bounding_box()["y"] < example.bounding_box()["y"]
     staged(phone, "done")
+    below = [phone.locator(one).bounding_box()["y"] for one in ("#gk-receipts", "#gk-footer")]
+    assert below[0] < below[1], "nothing stands below the footer"

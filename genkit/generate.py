@@ -186,33 +186,24 @@ class TextToImage:
         begun: float,
     ) -> Iterator[Preview | Picture]:
         """The pictures of a denoiser of the latents, from arguments that were checked."""
-        events = self._drawn(denoiser, cond, prompts, seeds, manner, size, begun)
-        threads = self.runtime.threads_for(len(prompts) * denoiser.passes)
-        yield from each(events, threads, self.runtime.threads)
-
-    def _drawn(
-        self,
-        denoiser: Denoises,
-        cond: Condition,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        manner: Manner,
-        size: int,
-        begun: float,
-    ) -> Generator[Preview | Picture]:
         shape, steps = self.model.latent_shape(size, size), manner.steps
-        rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
-        start = noise(rngs, shape, device=self.runtime.device)
-        states = SAMPLERS[manner.sampler].trajectory(denoiser, start, steps, cond, rngs)
-        shown = -math.inf
-        for state in states:
-            if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps > FEW:
-                yield Preview(state.step, steps, tuple(self._pictures(state.x0)))
-                shown = time.monotonic()
-        for i, image in enumerate(self._pictures(state.x)):
-            seconds = round(time.monotonic() - begun, 3)
-            sha256 = hashlib.sha256(image.tobytes()).hexdigest()
-            yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
+
+        def drawn() -> Generator[Preview | Picture]:
+            rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+            start = noise(rngs, shape, device=self.runtime.device)
+            states = SAMPLERS[manner.sampler].trajectory(denoiser, start, steps, cond, rngs)
+            shown = -math.inf
+            for state in states:
+                if time.monotonic() - shown > PREVIEW_SECONDS and state.step < steps > FEW:
+                    yield Preview(state.step, steps, tuple(self._pictures(state.x0)))
+                    shown = time.monotonic()
+            for i, image in enumerate(self._pictures(state.x)):
+                seconds = round(time.monotonic() - begun, 3)
+                sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+                yield Picture(i, image, prompts[i], seeds[i], steps, state.nfe, seconds, sha256)
+
+        threads = self.runtime.threads_for(len(prompts) * denoiser.passes)
+        yield from each(drawn(), threads, self.runtime.threads)
 
     def guided(
         self, denoiser: Denoises, scale: float, negative: str, absent: Condition = NOTHING

@@ -153,7 +153,7 @@ def encode(image: Image.Image, manifest: Manifest) -> bytes:
     text.add_text("parameters", manifest.parameters())  # iTXt where Latin-1 does not suffice
     text.add_text("genkit", manifest.json())
     buffer = io.BytesIO()
-    # A third of the usual time for a seventh more bytes: somebody waits for it.
+    # A quarter of the usual time for a seventh more bytes: somebody waits for it.
     image.save(buffer, format="PNG", pnginfo=text, compress_level=2)
     return buffer.getvalue()
 
